@@ -1,0 +1,130 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"gopherscope/internal/target"
+)
+
+// links are the attachments of a trace.
+type links []link.Link
+
+// Close detaches them all, in parallel: taking a uprobe away waits for the
+// kernel to have finished with it on every CPU.
+func (l *links) Close() error {
+	errs := make([]error, len(*l))
+	var wg sync.WaitGroup
+	for i, one := range *l {
+		wg.Go(func() { errs[i] = one.Close() })
+	}
+	wg.Wait()
+	*l = nil
+	return errors.Join(errs...)
+}
+
+// attach puts the programs in place. What it attached before an error stays in
+// l for Close.
+func (l *links) attach(objs *gtraceObjects, t *target.Target, sites []site, multi bool) error {
+	for _, tp := range []struct {
+		name string
+		prog *ebpf.Program
+	}{
+		{"sched_process_exec", objs.OnExec},
+		{"sys_enter", objs.OnSysEnter},
+		{"sys_exit", objs.OnSysExit},
+	} {
+		got, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: tp.name, Program: tp.prog})
+		if err != nil {
+			return fmt.Errorf("attach tracepoint %s: %w", tp.name, err)
+		}
+		*l = append(*l, got)
+	}
+	path, pid := t.Bin.Path(), 0
+	if t.Proc != nil {
+		path, pid = t.Proc.ExePath(), t.Proc.PID()
+	}
+	exe, err := link.OpenExecutable(path)
+	if err != nil {
+		return fmt.Errorf("open executable: %w", err)
+	}
+	progs := [programs]*ebpf.Program{onCas: objs.OnCas, onBirth: objs.OnBirth, onSelf: objs.OnSelf, onSwitch: objs.OnSwitch}
+	for which, prog := range progs {
+		if err := l.attachUprobes(exe, t, prog, program(which), sites, pid, multi); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attachUprobes attaches one program to its sites.
+func (l *links) attachUprobes(exe *link.Executable, t *target.Target, prog *ebpf.Program, which program, sites []site, pid int, multi bool) error {
+	var offsets, cookies []uint64
+	for i := range sites {
+		s := &sites[i]
+		if s.prog != which {
+			continue
+		}
+		off, ok := t.Bin.FileOffset(s.pc)
+		if !ok {
+			return fmt.Errorf("probe site %s+%#x is not in the file", s.fn, s.pc)
+		}
+		if multi {
+			offsets, cookies = append(offsets, off), append(cookies, s.cookie(i))
+			continue
+		}
+		got, err := exe.Uprobe(s.fn, prog, &link.UprobeOptions{Address: off, PID: pid, Cookie: s.cookie(i)})
+		if err != nil {
+			return fmt.Errorf("attach %s: %w", s.fn, err)
+		}
+		*l = append(*l, got)
+	}
+	if len(offsets) == 0 {
+		return nil
+	}
+	got, err := exe.UprobeMulti(nil, prog, &link.UprobeMultiOptions{Addresses: offsets, Cookies: cookies, PID: uint32(pid)})
+	if err != nil {
+		return fmt.Errorf("attach %d sites: %w", len(offsets), err)
+	}
+	*l = append(*l, got)
+	return nil
+}
+
+// haveUprobeMulti says whether the kernel can attach many uprobes through one
+// link (Linux 6.6) and filter them by process. The first kernels with such
+// links filtered by thread, which would miss most of a Go program. The fix
+// (kernel/trace/bpf_trace.c bpf_uprobe_multi_link_attach, Linux 6.10 and stable
+// releases before it) also made a negative PID an EINVAL, where it used to be
+// looked up and not found.
+func haveUprobeMulti() bool {
+	if features.HaveBPFLinkUprobeMulti() != nil {
+		return false
+	}
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type:         ebpf.Kprobe,
+		AttachType:   ebpf.AttachTraceUprobeMulti,
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+		License:      "MIT",
+	})
+	if err != nil {
+		return false
+	}
+	defer prog.Close()
+	exe, err := link.OpenExecutable("/proc/self/exe")
+	if err != nil {
+		return false
+	}
+	got, err := exe.UprobeMulti(nil, prog, &link.UprobeMultiOptions{Addresses: []uint64{1}, PID: math.MaxUint32})
+	if err == nil {
+		got.Close()
+	}
+	return errors.Is(err, unix.EINVAL)
+}

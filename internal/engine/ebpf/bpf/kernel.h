@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+// What the programs need of the kernel: types, map and section macros, helper
+// numbers and register layouts. Everything here is part of the kernel's stable
+// interface (include/uapi/linux/bpf.h, arch/*/include/uapi/asm/ptrace.h), so
+// the programs need neither vmlinux.h nor BTF of the running kernel.
+#pragma once
+
+typedef signed char s8;
+typedef unsigned char u8;
+typedef short s16;
+typedef unsigned short u16;
+typedef int s32;
+typedef unsigned int u32;
+typedef long long s64;
+typedef unsigned long long u64;
+
+#define SEC(name) __attribute__((section(name), used))
+#define INLINE static inline __attribute__((always_inline))
+
+// BTF map definitions: the loader reads the attributes from the types.
+#define __uint(name, val) int(*name)[val]
+#define __type(name, val) typeof(val) *name
+#define MAP_TYPE_HASH 1
+#define MAP_TYPE_PERCPU_ARRAY 6
+#define MAP_TYPE_RINGBUF 27
+
+// bpf_ringbuf_submit and bpf_ringbuf_discard: leave the reader asleep.
+#define RB_NO_WAKEUP 1
+
+// Helpers, by their number in enum bpf_func_id. All are in Linux 5.15.
+static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value,
+					 u64 flags) = (void *)2;
+static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
+static u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
+static u64 (*const bpf_get_current_pid_tgid)(void) = (void *)14;
+static long (*const bpf_probe_read_user)(void *dst, u32 size, const void *src) = (void *)112;
+static long (*const bpf_probe_read_kernel)(void *dst, u32 size, const void *src) = (void *)113;
+struct pidns_info {
+	u32 pid;
+	u32 tgid;
+};
+static long (*const bpf_get_ns_current_pid_tgid)(u64 dev, u64 ino, struct pidns_info *nsdata,
+						 u32 size) = (void *)120;
+static void *(*const bpf_ringbuf_reserve)(void *ringbuf, u64 size, u64 flags) = (void *)131;
+static void (*const bpf_ringbuf_submit)(void *data, u64 flags) = (void *)132;
+static u64 (*const bpf_get_attach_cookie)(void *ctx) = (void *)174;
+
+// The context of a raw tracepoint: its arguments as the kernel passes them.
+struct raw_tp_ctx {
+	u64 args[2];
+};
+
+// The interrupted thread's user registers, as a uprobe program receives them
+// and as the first argument of the sys_enter and sys_exit tracepoints points to.
+//
+// REG_ARG0..2 are the first integer arguments of Go's register ABI
+// (cmd/compile/abi-internal.md), REG_G is the register that holds the current
+// g, REG_IP the instruction pointer.
+#if defined(__TARGET_ARCH_x86)
+
+struct user_regs {
+	u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di;
+	u64 orig_ax, ip, cs, flags, sp, ss;
+};
+#define REG_ARG0(r) ((r)->ax)
+#define REG_ARG1(r) ((r)->bx)
+#define REG_ARG2(r) ((r)->cx)
+#define REG_G(r) ((r)->r14)
+#define REG_IP(r) ((r)->ip)
+// SYSCALL, the two bytes 0f 05.
+#define SYSCALL_INSN 0x050f
+typedef u16 syscall_insn;
+
+#elif defined(__TARGET_ARCH_arm64)
+
+struct user_regs {
+	u64 regs[31], sp, pc, pstate;
+};
+#define REG_ARG0(r) ((r)->regs[0])
+#define REG_ARG1(r) ((r)->regs[1])
+#define REG_ARG2(r) ((r)->regs[2])
+#define REG_G(r) ((r)->regs[28])
+#define REG_IP(r) ((r)->pc)
+// SVC #0.
+#define SYSCALL_INSN 0xd4000001
+typedef u32 syscall_insn;
+
+#else
+#error "unknown architecture"
+#endif

@@ -1,0 +1,257 @@
+// Package ebpf is the engine that sees status changes through the kernel: a
+// uprobe program at every place where the runtime changes g.atomicstatus, and
+// tracepoint programs at system calls. bpf/gtrace.bpf.c is the kernel's half;
+// plan.go says where it is attached, sequence.go makes events of its records.
+//
+// The kernel guarantees the safety of the target: the programs are verified
+// and cannot write, the breakpoints are the kernel's own and vanish when this
+// process does, however it ends.
+//
+// Needs CAP_BPF and CAP_PERFMON (or root) and Linux 5.15. From 6.6 on, with the
+// fix of its PID filter, all sites are attached through uprobe_multi links;
+// before, each through a perf event.
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+
+	"gopherscope/internal/engine"
+	"gopherscope/internal/event"
+	"gopherscope/internal/target"
+)
+
+// DefaultRingBytes is the size of the ring between kernel and reader: room for
+// 300 thousand events, several times what two busy CPUs emit between two polls.
+const DefaultRingBytes = 16 << 20
+
+// Options are the choices that a trace has; nil means the defaults.
+type Options struct {
+	// RingBytes is the size of the ring; rounded up to a power of two of at
+	// least one page. 0 means DefaultRingBytes.
+	RingBytes int
+
+	// PerfEvents attaches through perf events also where uprobe_multi works.
+	PerfEvents bool
+
+	// PIDNamespace is the namespace of the process ids in events and of the
+	// target's; nil for the initial one.
+	PIDNamespace *PIDNamespace
+}
+
+// PIDNamespace identifies a PID namespace: the device and inode of its file
+// /proc/PID/ns/pid.
+type PIDNamespace struct {
+	Dev, Ino uint64
+}
+
+// Engine is a running trace. It implements engine.Engine.
+type Engine struct {
+	objs    gtraceObjects
+	links   links
+	reader  *ringbuf.Reader
+	seq     *sequencer
+	rec     ringbuf.Record
+	follow  *follower // nil when one process is traced
+	pending error
+}
+
+var _ engine.Engine = (*Engine)(nil)
+
+// Start attaches to t: to its process, or to every process of its binary, now
+// and later, when t has none. The target must stay open until Close.
+func Start(t *target.Target, opts *Options) (*Engine, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	sites, err := plan(t.Bin)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{seq: newSequencer(sites, t.Reasons, t.Bin)}
+	if err := e.start(t, sites, opts); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+func (e *Engine) start(t *target.Target, sites []site, opts *Options) error {
+	multi := !opts.PerfEvents && haveUprobeMulti()
+	if err := e.load(t, multi, opts); err != nil {
+		return err
+	}
+	var err error
+	if e.reader, err = ringbuf.NewReader(e.objs.Events); err != nil {
+		return fmt.Errorf("open ring: %w", err)
+	}
+	if t.Proc == nil {
+		e.follow = newFollower(e.objs.Processes)
+	}
+	if err := e.links.attach(&e.objs, t, sites, multi); err != nil {
+		return err
+	}
+	return e.enable(1)
+}
+
+// load puts programs and maps into the kernel, with the target's constants.
+func (e *Engine) load(t *target.Target, multi bool, opts *Options) error {
+	spec, err := loadGtrace()
+	if err != nil {
+		return fmt.Errorf("internal error: embedded object: %w", err)
+	}
+	if err := setConstants(spec, t, opts.PIDNamespace); err != nil {
+		return err
+	}
+	spec.Maps["events"].MaxEntries = ringSize(opts.RingBytes)
+	if multi {
+		for _, p := range spec.Programs {
+			if p.Type == ebpf.Kprobe {
+				p.AttachType = ebpf.AttachTraceUprobeMulti
+			}
+		}
+	}
+	if err := spec.LoadAndAssign(&e.objs, nil); err != nil {
+		return fmt.Errorf("load programs: %w", err)
+	}
+	return nil
+}
+
+func setConstants(spec *ebpf.CollectionSpec, t *target.Target, ns *PIDNamespace) error {
+	l := &t.Layout
+	layout := gtraceRuntimeLayout{
+		G_m: l.G.M, G_status: l.G.Status, G_goid: l.G.GoID, G_waitreason: l.G.WaitReason,
+		G_preempt: l.G.Preempt, G_parent: l.G.ParentGoID, G_gopc: l.G.GoPC, G_startpc: l.G.StartPC,
+		G_coroarg: l.G.CoroArg, G_coroexit: l.G.CoroExit,
+		M_curg: l.M.CurG, M_p: l.M.P, M_oldp: l.M.OldP, M_id: l.M.ID,
+		M_blocked: l.M.Blocked, M_incgo: l.M.InCgo,
+		P_id: l.P.ID, CoroGp: l.Coro.G,
+	}
+	scope := gtraceTraceScope{}
+	if t.Proc != nil {
+		scope.Tgid = uint32(t.Proc.PID())
+	}
+	if ns != nil {
+		scope.PidnsDev, scope.PidnsIno = ns.Dev, ns.Ino
+	}
+	if err := spec.Variables["layout"].Set(layout); err != nil {
+		return fmt.Errorf("internal error: set layout: %w", err)
+	}
+	if err := spec.Variables["scope"].Set(scope); err != nil {
+		return fmt.Errorf("internal error: set scope: %w", err)
+	}
+	return nil
+}
+
+// ringSize rounds up to what the kernel takes: a power of two of whole pages.
+func ringSize(n int) uint32 {
+	if n <= 0 {
+		n = DefaultRingBytes
+	}
+	size := uint32(os.Getpagesize())
+	for int64(size) < int64(n) && size < 1<<30 {
+		size <<= 1
+	}
+	return size
+}
+
+// Name implements engine.Engine.
+func (e *Engine) Name() string { return "ebpf" }
+
+// Poll implements engine.Engine.
+func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
+	e.reader.SetDeadline(time.Now().Add(wait))
+	for {
+		err := e.reader.ReadInto(&e.rec)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read ring: %w", err)
+		}
+		var r record
+		if !r.decode(e.rec.RawSample) {
+			return fmt.Errorf("internal error: a record of %d bytes", len(e.rec.RawSample))
+		}
+		if e.follow != nil {
+			e.follow.saw(r.tgid)
+		}
+		if ev := e.seq.event(&r); ev != nil {
+			if err := emit(ev); err != nil {
+				return err
+			}
+		}
+	}
+	if e.follow != nil {
+		return e.follow.reap(func(tgid uint32) error {
+			e.seq.forget(tgid)
+			return emit(&event.Event{Kind: event.Exit, PID: tgid})
+		})
+	}
+	return nil
+}
+
+// Stop implements engine.Engine.
+func (e *Engine) Stop() error { return e.enable(0) }
+
+func (e *Engine) enable(v uint32) error {
+	if err := e.objs.Enabled.Set(v); err != nil {
+		return fmt.Errorf("set enabled: %w", err)
+	}
+	return nil
+}
+
+// Stats implements engine.Engine.
+func (e *Engine) Stats() (engine.Stats, error) {
+	var s engine.Stats
+	counters := []struct {
+		key gtraceCounter
+		to  *uint64
+	}{
+		{gtraceCounterCOUNT_EVENTS, &s.Events},
+		{gtraceCounterCOUNT_UPROBE, &s.Hits.Uprobes},
+		{gtraceCounterCOUNT_SYSCALL, &s.Hits.Syscalls},
+		{gtraceCounterLOST_RING_FULL, &s.Lost.RingFull},
+		{gtraceCounterLOST_READ_FAULT, &s.Lost.ReadFault},
+		{gtraceCounterLOST_PROCESSES, &s.Lost.Processes},
+	}
+	for _, c := range counters {
+		var perCPU []uint64
+		if err := e.objs.Counters.Lookup(uint32(c.key), &perCPU); err != nil {
+			return s, fmt.Errorf("read counters: %w", err)
+		}
+		for _, n := range perCPU {
+			*c.to += n
+		}
+	}
+	for _, p := range e.programs() {
+		if st, err := p.Stats(); err == nil {
+			s.Lost.Recursion += st.RecursionMisses
+		}
+	}
+	return s, nil
+}
+
+func (e *Engine) programs() []*ebpf.Program {
+	o := &e.objs
+	return []*ebpf.Program{o.OnCas, o.OnBirth, o.OnSelf, o.OnSwitch, o.OnSysEnter, o.OnSysExit, o.OnExec}
+}
+
+// Close implements engine.Engine.
+func (e *Engine) Close() error {
+	errs := []error{e.links.Close()}
+	if e.reader != nil {
+		errs = append(errs, e.reader.Close())
+	}
+	if e.follow != nil {
+		errs = append(errs, e.follow.Close())
+	}
+	if e.objs.Events != nil {
+		errs = append(errs, e.objs.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,295 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"gopherscope/internal/event"
+	"gopherscope/internal/gobinary"
+	"gopherscope/internal/goruntime"
+)
+
+// program names one of the uprobe programs in bpf/gtrace.bpf.c.
+type program uint8
+
+const (
+	onCas program = iota
+	onBirth
+	onSelf
+	onSwitch
+	programs // how many there are
+)
+
+// The flags of an attach cookie; the same bits as SITE_… in bpf/event.h.
+const (
+	siteWaker   = 1
+	siteAttempt = 2
+	siteGInArg1 = 4
+)
+
+// siteNone is the site index of a record from a tracepoint (SITE_NONE).
+const siteNone = 255
+
+// site is one instruction of the target at which a program is attached, and
+// what user space adds to its records.
+type site struct {
+	fn       string // the runtime function that the instruction is in
+	pc       uint64 // its address as linked
+	prog     program
+	from, to goruntime.Status // what onSelf reports
+	rule
+}
+
+// cookie is what the program learns at the site with this index.
+func (s *site) cookie(index int) uint64 {
+	return uint64(index) | uint64(s.from)<<8 | uint64(s.to)<<16 | uint64(s.flags)<<24
+}
+
+// rule says how the changes made in one runtime function are traced.
+type rule struct {
+	via    event.Via
+	flags  uint8
+	skip   bool   // not traced here; planner says where instead, or why not
+	fake   bool   // a change to waiting keeps the goroutine on its M
+	reason string // the wait reason, where g.waitreason is not set yet
+	// lostP marks the change from syscall to runnable of a goroutine whose P was
+	// taken. The end of the system call has been reported before it, so the
+	// change that remains is from running to runnable: what Go 1.26+ does.
+	lostP bool
+}
+
+// rules maps a runtime function, its closures included, to how its calls of
+// casgstatus are traced. A function that is not here is traced as
+// event.ViaOther. Source: runtime/proc.go, mgc.go, mgcmark.go, mgcpacer.go,
+// stack.go, coro.go, debugcall.go, heapdump.go, trace.go of Go 1.18 to 1.27.
+var rules = map[string]rule{
+	"newproc1":             {via: event.ViaCreate},
+	"execute":              {via: event.ViaSchedule},
+	"park_m":               {via: event.ViaPark},
+	"ready":                {via: event.ViaReady, flags: siteWaker},
+	"findRunnable":         {via: event.ViaNetpoll},
+	"findrunnable":         {via: event.ViaNetpoll}, // Go 1.18
+	"schedule":             {via: event.ViaNetpoll}, // Go 1.18
+	"injectglist":          {via: event.ViaNetpoll},
+	"findRunnableGCWorker": {via: event.ViaGC},
+	"goschedImpl":          {via: event.ViaYield},
+	"goyield_m":            {via: event.ViaYield},
+	"gdestroy":             {via: event.ViaExit},
+	"goexit0":              {via: event.ViaExit}, // up to Go 1.21
+	"entersyscallblock":    {via: event.ViaSyscall},
+	"exitsyscall0":         {via: event.ViaNoP, lostP: true}, // up to Go 1.25
+	"exitsyscallNoP":       {via: event.ViaNoP},
+	"needm":                {via: event.ViaExtraM},
+	"dropm":                {via: event.ViaExtraM},
+	"newcoro":              {via: event.ViaCoroutine, reason: "coroutine"}, // Go 1.22
+	"findGoroutineLeaks":   {via: event.ViaGC},
+
+	"stopTheWorld":         {via: event.ViaSTW, fake: true}, // up to Go 1.22
+	"stopTheWorldWithSema": {via: event.ViaSTW, fake: true},
+	"forEachP":             {via: event.ViaSTW, fake: true},
+	"traceAdvance":         {via: event.ViaSTW, fake: true},
+	"writeheapdump_m":      {via: event.ViaSTW, fake: true},
+	"debugCallWrap":        {via: event.ViaOther, fake: true},
+	"gcMarkDone":           {via: event.ViaGC, fake: true},
+	"gcMarkTermination":    {via: event.ViaGC, fake: true},
+	"gcBgMarkWorker":       {via: event.ViaGC, fake: true},
+	"markroot":             {via: event.ViaGC, fake: true},
+	"gcAssistAlloc1":       {via: event.ViaGC, fake: true},
+	"casGToWaiting":        {via: event.ViaSTW, fake: true}, // where it is not inlined
+
+	// The system call paths: traced at the system call itself and at the calls
+	// of cgo and of note sleeps, see planner.selfSites.
+	"reentersyscall": {skip: true},
+	"exitsyscall":    {skip: true},
+	// Traced as a whole, by on_switch.
+	"coroswitch_m": {skip: true},
+	// Running to copystack and back: the goroutine stays where it is, its stack
+	// moves. No change of scheduling state, and stack growth is frequent.
+	"newstack": {skip: true},
+	// Allocates the unused g of an extra M.
+	"oneNewExtraM": {skip: true},
+}
+
+// oldFakeReasons are the reasons of fake waits in Go 1.18 and 1.19, by
+// function: there, g.waitreason is set after casgstatus or not at all.
+var oldFakeReasons = map[string]string{
+	"stopTheWorld":      "stopping the world",
+	"writeheapdump_m":   "dumping heap",
+	"debugCallWrap":     "debug call",
+	"gcMarkDone":        "garbage collection",
+	"gcMarkTermination": "garbage collection",
+	"gcBgMarkWorker":    "GC worker (active)",
+	"markroot":          "garbage collection scan",
+	"gcAssistAlloc1":    "GC assist marking",
+}
+
+// goidFirst is the Go minor from which newproc1 sets g.goid before it makes
+// the goroutine runnable (runtime/proc.go newproc1).
+const goidFirst = 24
+
+// plan lists all sites of a binary. The index of a site is the number by which
+// its records name it.
+func plan(bin *gobinary.File) ([]site, error) {
+	p := planner{bin: bin, minor: bin.Version().Minor}
+	steps := []func() error{p.casSites, p.birthSites, p.suspendSites, p.selfSites, p.switchSites}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	if len(p.sites) >= siteNone {
+		return nil, fmt.Errorf("%d probe sites, at most %d can be told apart", len(p.sites), siteNone-1)
+	}
+	return p.sites, p.checkComplete()
+}
+
+type planner struct {
+	bin   *gobinary.File
+	minor int
+	sites []site
+}
+
+// casSites adds the calls of casgstatus.
+func (p *planner) casSites() error {
+	calls, err := p.bin.CallSites("runtime.casgstatus", nil)
+	if err != nil {
+		return err
+	}
+	for _, c := range calls {
+		base := baseName(c.Caller)
+		if strings.HasPrefix(base, "casGToWaiting") {
+			base = "casGToWaiting" // also …ForGC and …ForSuspendG
+		}
+		r := rules[base]
+		if r.skip || base == "newproc1" && p.minor < goidFirst {
+			continue
+		}
+		if r.fake && p.minor < 20 {
+			r.reason = oldFakeReasons[base]
+		}
+		p.sites = append(p.sites, site{fn: c.Caller, pc: c.PC, prog: onCas, rule: r})
+	}
+	return nil
+}
+
+// birthSites adds, up to Go 1.23, a place after each call of newproc1: in
+// newproc the call of runqput that publishes the goroutine (an instruction that
+// the kernel emulates), elsewhere the instruction to which newproc1 returns.
+func (p *planner) birthSites() error {
+	if p.minor >= goidFirst {
+		return nil
+	}
+	calls, err := p.bin.CallSites("runtime.newproc1", nil)
+	if err != nil {
+		return err
+	}
+	for _, c := range calls {
+		s := site{fn: c.Caller, pc: p.bin.AfterCall(c), prog: onBirth, rule: rule{via: event.ViaCreate}}
+		put, ok, err := p.bin.NextCall(c, "runtime.runqput")
+		if err != nil {
+			return err
+		}
+		if ok {
+			s.pc, s.flags = put.PC, siteGInArg1
+		}
+		p.sites = append(p.sites, s)
+	}
+	return nil
+}
+
+// suspendSites adds the two bypasses by which a goroutine is stopped for a
+// stack scan: running to preempted, preempted to waiting.
+func (p *planner) suspendSites() error {
+	r := rule{via: event.ViaSuspend, reason: "preempted"}
+	for callee, flags := range map[string]uint8{
+		"runtime.casGToPreemptScan": 0,
+		"runtime.casGFromPreempted": siteAttempt,
+	} {
+		calls, err := p.bin.CallSites(callee, nil)
+		if err != nil {
+			return err
+		}
+		r.flags = flags
+		for _, c := range calls {
+			p.sites = append(p.sites, site{fn: c.Caller, pc: c.PC, prog: onCas, rule: r})
+		}
+	}
+	return nil
+}
+
+// selfSites adds the calls inside the runtime of the functions that enter and
+// leave _Gsyscall: cgo calls and callbacks make no system call, and the futex
+// calls of a note sleep are not the calls that a user would see.
+func (p *planner) selfSites() error {
+	for _, e := range []struct {
+		callee   string
+		from, to goruntime.Status
+	}{
+		{"runtime.entersyscall", goruntime.Running, goruntime.Syscall},
+		{"runtime.reentersyscall", goruntime.Running, goruntime.Syscall},
+		{"runtime.exitsyscall", goruntime.Syscall, goruntime.Running},
+	} {
+		calls, err := p.bin.CallSites(e.callee, nil)
+		if errors.Is(err, gobinary.ErrNoSymbol) && e.callee == "runtime.entersyscall" {
+			continue // a program that makes no system call through package syscall
+		}
+		if err != nil {
+			return err
+		}
+		for _, c := range calls {
+			if c.Caller == "runtime.entersyscall" {
+				continue // entersyscall's own call of reentersyscall
+			}
+			via := event.ViaSyscall
+			if strings.HasPrefix(c.Caller, "runtime.cgocall") {
+				via = event.ViaCgo
+			}
+			p.sites = append(p.sites, site{fn: c.Caller, pc: c.PC, prog: onSelf, from: e.from, to: e.to, rule: rule{via: via}})
+		}
+	}
+	return nil
+}
+
+// switchSites adds coroswitch_m, when the program has coroutines.
+func (p *planner) switchSites() error {
+	const fn = "runtime.coroswitch_m"
+	if _, ok := p.bin.Func(fn); !ok {
+		return nil
+	}
+	point, err := p.bin.ProbePoint(fn)
+	if err != nil {
+		return err
+	}
+	p.sites = append(p.sites, site{fn: fn, pc: point.PC, prog: onSwitch, rule: rule{via: event.ViaCoroutine, reason: "coroutine"}})
+	return nil
+}
+
+// checkComplete refuses a plan that lacks a path which every Go program has: a
+// binary in which calls of casgstatus were not found where they must be is one
+// that is not understood.
+func (p *planner) checkComplete() error {
+	have := map[event.Via]bool{}
+	for _, s := range p.sites {
+		have[s.via] = true
+	}
+	for _, via := range []event.Via{event.ViaCreate, event.ViaSchedule, event.ViaPark, event.ViaReady, event.ViaYield, event.ViaExit, event.ViaNoP, event.ViaSuspend} {
+		if !have[via] {
+			return fmt.Errorf("no probe site for %q in this binary: its runtime is not understood", via)
+		}
+	}
+	return nil
+}
+
+// baseName is the name of a runtime function without package, receiver and the
+// suffixes of closures: "runtime.stopTheWorld.func1" is "stopTheWorld".
+func baseName(fn string) string {
+	s := strings.TrimPrefix(fn, "runtime.")
+	if strings.HasPrefix(s, "(") {
+		if _, method, ok := strings.Cut(s, ")."); ok {
+			s = method
+		}
+	}
+	s, _, _ = strings.Cut(s, ".")
+	return s
+}

@@ -1,0 +1,45 @@
+package ebpf
+
+import "encoding/binary"
+
+// recordSize is sizeof(struct record) in bpf/event.h.
+const recordSize = 48
+
+// record is struct record of bpf/event.h, decoded. The last eight bytes have
+// two readings, told apart by kind.
+type record struct {
+	kind  gtraceKind
+	site  uint8
+	p     int16
+	tid   uint32
+	time  uint64
+	goid  uint64
+	other uint64
+	tgid  uint32
+	m     uint32
+
+	from, to, reason, preempt uint8 // KIND_CHANGE, KIND_ATTEMPT, KIND_SYSCALL
+	gopc, startpc             int32 // KIND_BIRTH, KIND_BIRTH_PARKED
+}
+
+// decode reads b, which has recordSize bytes; anything else is an internal
+// error that the caller reports.
+func (r *record) decode(b []byte) bool {
+	if len(b) != recordSize {
+		return false
+	}
+	le := binary.LittleEndian
+	r.kind = gtraceKind(b[0])
+	r.site = b[1]
+	r.p = int16(le.Uint16(b[2:]))
+	r.tid = le.Uint32(b[4:])
+	r.time = le.Uint64(b[8:])
+	r.goid = le.Uint64(b[16:])
+	r.other = le.Uint64(b[24:])
+	r.tgid = le.Uint32(b[32:])
+	r.m = le.Uint32(b[36:])
+	r.from, r.to, r.reason, r.preempt = b[40], b[41], b[42], b[43]
+	r.gopc = int32(le.Uint32(b[40:]))
+	r.startpc = int32(le.Uint32(b[44:]))
+	return true
+}

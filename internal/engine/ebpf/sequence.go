@@ -1,0 +1,188 @@
+package ebpf
+
+import (
+	"gopherscope/internal/event"
+	"gopherscope/internal/gobinary"
+	"gopherscope/internal/goruntime"
+)
+
+// sequencer turns records into events. It knows the sites and the binary, and
+// the last status of every goroutine, which decides about the records that may
+// not be a change at all:
+//
+//   - KIND_SYSCALL comes again when the kernel restarts a call or a signal
+//     handler returns into the runtime's code around it. It is dropped when the
+//     goroutine already is in that state.
+//   - KIND_ATTEMPT precedes a compare-and-swap that another thread can win, and
+//     then reports itself. It is dropped unless the goroutine is in the state
+//     that it leaves.
+//
+// Every other record is a change, and is passed on even when it contradicts the
+// last status: gstate counts that as a violation.
+type sequencer struct {
+	sites   []site
+	reasons []string
+	bin     *gobinary.File
+	last    map[goroutine]goruntime.Status
+	places  map[uint64]event.Location // by linked pc of a go statement
+	starts  map[uint64]event.Location // by linked start pc
+	ev      event.Event
+}
+
+// goroutine identifies one across processes.
+type goroutine struct {
+	tgid uint32
+	goid uint64
+}
+
+func newSequencer(sites []site, reasons []string, bin *gobinary.File) *sequencer {
+	return &sequencer{
+		sites:   sites,
+		reasons: reasons,
+		bin:     bin,
+		last:    map[goroutine]goruntime.Status{},
+		places:  map[uint64]event.Location{},
+		starts:  map[uint64]event.Location{},
+	}
+}
+
+// event makes the event of a record. It returns nil when the record is no
+// change. The result is valid until the next call.
+func (s *sequencer) event(r *record) *event.Event {
+	e := &s.ev
+	*e = event.Event{
+		Time: int64(r.time),
+		PID:  r.tgid,
+		TID:  r.tid,
+		GoID: r.goid,
+		M:    int64(r.m),
+		P:    int32(r.p),
+	}
+	switch r.kind {
+	case gtraceKindKIND_EXEC:
+		*e = event.Event{Kind: event.Exec, Time: e.Time, PID: e.PID, TID: e.TID}
+		s.forget(r.tgid)
+		return e
+	case gtraceKindKIND_BIRTH, gtraceKindKIND_BIRTH_PARKED:
+		s.birth(e, r)
+	default:
+		s.change(e, r)
+		if !s.happened(e, r.kind) {
+			return nil
+		}
+	}
+	id := goroutine{r.tgid, r.goid}
+	if e.To == goruntime.Dead || e.To == goruntime.DeadExtra {
+		delete(s.last, id)
+	} else {
+		s.last[id] = e.To
+	}
+	return e
+}
+
+// forget drops what is known of the goroutines of a process.
+func (s *sequencer) forget(tgid uint32) {
+	for id := range s.last {
+		if id.tgid == tgid {
+			delete(s.last, id)
+		}
+	}
+}
+
+func (s *sequencer) birth(e *event.Event, r *record) {
+	site := &s.sites[r.site]
+	e.From, e.To, e.Via = goruntime.Dead, goruntime.Runnable, site.via
+	if r.kind == gtraceKindKIND_BIRTH_PARKED {
+		e.To, e.Reason = goruntime.Waiting, "coroutine"
+	}
+	e.Birth = &event.Birth{Parent: r.other}
+	if r.gopc != 0 {
+		e.Birth.CreatedBy = s.place(site.pc + uint64(int64(r.gopc)))
+	}
+	if r.startpc != 0 {
+		e.Birth.Start = s.start(site.pc + uint64(int64(r.startpc)))
+	}
+}
+
+func (s *sequencer) change(e *event.Event, r *record) {
+	e.From, e.To = goruntime.Status(r.from), goruntime.Status(r.to)
+	e.Waker = r.other
+	reason := ""
+	if int(r.reason) < len(s.reasons) {
+		reason = s.reasons[r.reason]
+	}
+	if r.site == siteNone {
+		e.Via = event.ViaSyscall
+		return
+	}
+	site := &s.sites[r.site]
+	e.Via = refine(site.via, e, reason, r.preempt != 0)
+	if site.lostP && e.From == goruntime.Syscall {
+		e.From = goruntime.Running
+	}
+	if e.To == goruntime.Waiting {
+		if site.reason != "" {
+			reason = site.reason
+		}
+		e.Reason, e.Fake = reason, site.fake
+	}
+}
+
+// refine tells apart what one function does for several causes.
+func refine(via event.Via, e *event.Event, reason string, preempt bool) event.Via {
+	switch {
+	case via == event.ViaPark && e.From == goruntime.Waiting:
+		return event.ViaUnpark
+	case via == event.ViaYield && preempt:
+		return event.ViaPreempt
+	case via == event.ViaReady && e.Waker == 0 && reason == "sleep":
+		return event.ViaTimer
+	case via == event.ViaNetpoll && reason == "GC worker (idle)":
+		return event.ViaGC
+	case via == event.ViaNetpoll && reason != "IO wait":
+		return event.ViaOther
+	}
+	return via
+}
+
+// happened decides about the records that may not be a change.
+func (s *sequencer) happened(e *event.Event, kind gtraceKind) bool {
+	last, known := s.last[goroutine{e.PID, e.GoID}]
+	switch kind {
+	case gtraceKindKIND_SYSCALL:
+		return !known || last != e.To
+	case gtraceKindKIND_ATTEMPT:
+		return known && last == e.From
+	}
+	return true
+}
+
+// place is the go statement that a linked pc, the return address of newproc,
+// belongs to.
+func (s *sequencer) place(pc uint64) event.Location {
+	loc, ok := s.places[pc]
+	if !ok {
+		loc = s.locate(pc - 1)
+		s.places[pc] = loc
+	}
+	return loc
+}
+
+// start is the function that a go statement names: the one that a compiler's
+// wrapper calls when the linked pc is a wrapper's.
+func (s *sequencer) start(pc uint64) event.Location {
+	loc, ok := s.starts[pc]
+	if !ok {
+		loc = s.locate(s.bin.StartFunc(pc))
+		s.starts[pc] = loc
+	}
+	return loc
+}
+
+func (s *sequencer) locate(pc uint64) event.Location {
+	frames := s.bin.Frames(pc)
+	if len(frames) == 0 {
+		return event.Location{}
+	}
+	return event.Location{Func: frames[0].Func, File: frames[0].File, Line: frames[0].Line}
+}

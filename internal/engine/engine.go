@@ -1,0 +1,62 @@
+// Package engine defines what turns a live process into a stream of events.
+//
+// An engine attaches to a validated target, emits one [event.Event] for every
+// change of a goroutine's status in an order that is causal per goroutine, and
+// accounts for what it lost and for what it cost. Engines differ in how they
+// see the changes, never in what they emit: nothing downstream can tell which
+// one ran.
+package engine
+
+import (
+	"time"
+
+	"gopherscope/internal/event"
+)
+
+// Engine is a running trace. Its methods are called from one goroutine, but
+// Stats and Stop may be called from any.
+type Engine interface {
+	// Name is the engine's name as flags and summaries spell it.
+	Name() string
+
+	// Poll waits up to wait for events and passes those that are there to emit,
+	// in order. The Event is valid during the call only. An error of emit ends
+	// Poll and is returned as it is.
+	Poll(wait time.Duration, emit func(*event.Event) error) error
+
+	// Stop ends the trace: no change that is made after it is emitted. Events
+	// made before it can still be polled.
+	Stop() error
+
+	// Stats are the counts so far.
+	Stats() (Stats, error)
+
+	// Close detaches everything from the target. It implies Stop.
+	Close() error
+}
+
+// Stats counts what an engine did.
+type Stats struct {
+	Events uint64 // records taken in the target
+	Lost   Lost
+	Hits   Hits
+}
+
+// Lost counts the changes of status that could not be emitted, by cause.
+type Lost struct {
+	RingFull  uint64 // no room: the reader was too slow
+	ReadFault uint64 // the target's memory was not readable at the probe
+	Recursion uint64 // the kernel skipped a program that was already running on that CPU
+	Processes uint64 // hits in processes that were not traced because there were too many
+}
+
+// Total is the sum over all causes.
+func (l Lost) Total() uint64 {
+	return l.RingFull + l.ReadFault + l.Recursion + l.Processes
+}
+
+// Hits counts how often the target was interrupted.
+type Hits struct {
+	Uprobes  uint64 // traps into the kernel
+	Syscalls uint64 // tracepoint programs run at the target's system calls
+}

@@ -1,0 +1,67 @@
+// Package event defines what an engine emits: one [Event] for every change of
+// a goroutine's status, in an order that is causal per goroutine.
+//
+// The package is the border of the program. What is left of it (engines,
+// processes, binaries) needs Linux, privileges and a live process; what is
+// right of it (gstate, report and every encoder) is a pure function of events.
+// It imports neither side. Values are plain data, safe to copy; an engine may
+// reuse the Event it passes to a callback, but never what a Birth points to.
+package event
+
+import "gopherscope/internal/goruntime"
+
+// Kind says what an Event is about.
+type Kind uint8
+
+// The kinds.
+const (
+	// Transition is one change of one goroutine's status.
+	Transition Kind = iota
+	// Exec is a process that executes another program: its goroutines are gone.
+	// Only Kind, Time, PID and TID are set.
+	Exec
+	// Exit is a process that ended. Only Kind, Time and PID are set.
+	Exit
+)
+
+// Event is one change of one goroutine's status, or the end of all goroutines
+// of a process.
+type Event struct {
+	Kind   Kind
+	Time   int64            // CLOCK_MONOTONIC, nanoseconds
+	PID    uint32           // the process (the kernel's tgid), in our PID namespace
+	TID    uint32           // the thread that made the change, in our PID namespace
+	GoID   uint64           // the goroutine; never 0
+	M      int64            // the runtime's number of that thread (m.id); NoM if it is unknown
+	P      int32            // the processor it held (p.id); NoP if none
+	From   goruntime.Status // the status just left
+	To     goruntime.Status // the status entered
+	Via    Via              // which path of the runtime made the change
+	Fake   bool             // To is Waiting but the goroutine keeps its M (see goruntime.IsFakeWait)
+	Reason string           // the wait reason when To is Waiting, in the runtime's words
+	Waker  uint64           // the goroutine that made this one runnable; 0 if the scheduler did
+	Birth  *Birth           // non-nil on the event that creates a goroutine
+}
+
+// The values of [Event.M] and [Event.P] that say there is none.
+const (
+	NoM = -1
+	NoP = -1
+)
+
+// Birth is what is known of a goroutine at its creation.
+type Birth struct {
+	Parent    uint64   // the goroutine that executed the go statement; 0 if the runtime did
+	CreatedBy Location // the go statement
+	Start     Location // the function that the go statement names
+}
+
+// Location is a place in Go source code. The zero Location is unknown.
+type Location struct {
+	Func string // with its package path: "net/http.(*Server).Serve"
+	File string // as recorded in the binary; may be trimmed
+	Line int    // 1-based; 0 if unknown
+}
+
+// IsNew says whether the event is the first of a goroutine's life.
+func (e *Event) IsNew() bool { return e.Birth != nil }

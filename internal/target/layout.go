@@ -1,0 +1,153 @@
+package target
+
+import (
+	"errors"
+	"fmt"
+
+	"gopherscope/internal/gobinary"
+	"gopherscope/internal/goruntime"
+)
+
+// NoField is the offset of a field that this Go version does not have.
+const NoField = ^uint32(0)
+
+// Layout has the offsets, in bytes, of the runtime's fields in one binary.
+type Layout struct {
+	G    GLayout
+	M    MLayout
+	P    PLayout
+	Coro CoroLayout
+}
+
+// GLayout is the layout of runtime.g.
+type GLayout struct {
+	Size                               uint32
+	StackLo, StackHi, M, Status, GoID  uint32
+	WaitReason, Preempt, GoPC, StartPC uint32
+	ParentGoID, CoroArg, CoroExit      uint32 // NoField before Go 1.21, 1.22, 1.22
+}
+
+// MLayout is the layout of runtime.m.
+type MLayout struct {
+	ProcID, CurG, P, OldP, ID, Blocked, InCgo uint32
+}
+
+// PLayout is the layout of runtime.p.
+type PLayout struct {
+	ID uint32
+}
+
+// CoroLayout is the layout of runtime.coro.
+type CoroLayout struct {
+	G uint32 // NoField when the program has no coroutines
+}
+
+// slots maps each needed field to its place in the Layout.
+func (l *Layout) slots() map[string]*uint32 {
+	return map[string]*uint32{
+		"runtime.g.stack.lo":     &l.G.StackLo,
+		"runtime.g.stack.hi":     &l.G.StackHi,
+		"runtime.g.m":            &l.G.M,
+		"runtime.g.atomicstatus": &l.G.Status,
+		"runtime.g.goid":         &l.G.GoID,
+		"runtime.g.waitreason":   &l.G.WaitReason,
+		"runtime.g.preempt":      &l.G.Preempt,
+		"runtime.g.parentGoid":   &l.G.ParentGoID,
+		"runtime.g.gopc":         &l.G.GoPC,
+		"runtime.g.startpc":      &l.G.StartPC,
+		"runtime.g.coroarg":      &l.G.CoroArg,
+		"runtime.g.coroexit":     &l.G.CoroExit,
+		"runtime.m.procid":       &l.M.ProcID,
+		"runtime.m.curg":         &l.M.CurG,
+		"runtime.m.p":            &l.M.P,
+		"runtime.m.oldp":         &l.M.OldP,
+		"runtime.m.id":           &l.M.ID,
+		"runtime.m.blocked":      &l.M.Blocked,
+		"runtime.m.incgo":        &l.M.InCgo,
+		"runtime.p.id":           &l.P.ID,
+	}
+}
+
+// maxStruct bounds the size of a runtime struct: the largest, runtime.p, is
+// under 16 KiB in Go 1.27.
+const maxStruct = 1 << 20
+
+// readLayout takes the offsets from the binary's type descriptors.
+func readLayout(bin *gobinary.File) (Layout, error) {
+	var l Layout
+	slots := l.slots()
+	for _, s := range slots {
+		*s = NoField
+	}
+	l.Coro.G = NoField
+	structs := map[string]*gobinary.Struct{}
+	for _, f := range goruntime.Fields(bin.Version()) {
+		s := structs[f.Struct]
+		if s == nil {
+			var err error
+			if s, err = bin.Struct(f.Struct); err != nil {
+				return l, fmt.Errorf("layout of %s: %w", f.Struct, err)
+			}
+			if s.Size > maxStruct {
+				return l, fmt.Errorf("%w: %s has %d bytes", ErrLayout, f.Struct, s.Size)
+			}
+			structs[f.Struct] = s
+		}
+		off, ok := s.Offset(f.Path)
+		if !ok || off >= s.Size {
+			return l, fmt.Errorf("%w: %s of %s has no field %s", ErrLayout, f.Struct, bin.Version(), f.Path)
+		}
+		*slots[f.Struct+"."+f.Path] = uint32(off)
+	}
+	l.G.Size = uint32(structs["runtime.g"].Size)
+	if _, ok := bin.Func("runtime.coroswitch_m"); ok {
+		s, err := bin.Struct("runtime.coro")
+		if err != nil {
+			return l, fmt.Errorf("layout of runtime.coro: %w", err)
+		}
+		off, ok := s.Offset("gp")
+		if !ok {
+			return l, fmt.Errorf("%w: runtime.coro has no field gp", ErrLayout)
+		}
+		l.Coro.G = uint32(off)
+	}
+	return l, nil
+}
+
+// checkStatusOffset compares the descriptor's offset of g.atomicstatus with the
+// one that the machine code of casgstatus uses.
+func (l *Layout) checkStatusOffset(bin *gobinary.File) error {
+	off, ok, err := bin.StatusOffset()
+	if err != nil {
+		return fmt.Errorf("disassemble casgstatus: %w", err)
+	}
+	if ok && off != uint64(l.G.Status) {
+		return fmt.Errorf("%w: g.atomicstatus is at %d by its type descriptor, at %d by the code of casgstatus", ErrLayout, l.G.Status, off)
+	}
+	return nil
+}
+
+// checkDWARF compares every offset with the binary's DWARF, when it has any
+// that can be read cheaply.
+func (l *Layout) checkDWARF(bin *gobinary.File) error {
+	want := map[string][]string{}
+	for _, f := range goruntime.Fields(bin.Version()) {
+		want[f.Struct] = append(want[f.Struct], f.Path)
+	}
+	got, err := bin.DWARFOffsets(want)
+	if errors.Is(err, gobinary.ErrNoDWARF) || errors.Is(err, gobinary.ErrDWARFTooBig) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read DWARF: %w", err)
+	}
+	slots := l.slots()
+	for typ, fields := range got {
+		for path, off := range fields {
+			if have := *slots[typ+"."+path]; uint64(have) != off {
+				return fmt.Errorf("%w: %s.%s is at %d by its type descriptor, at %d by DWARF", ErrLayout, typ, path, have, off)
+			}
+		}
+	}
+	return nil
+}
