@@ -28,6 +28,9 @@ type Engine interface {
 	// made before it can still be polled.
 	Stop() error
 
+	// Cost is what the trace has cost the target so far.
+	Cost() (Cost, error)
+
 	// Stats are the counts so far.
 	Stats() (Stats, error)
 

@@ -34,19 +34,8 @@ func (l *links) Close() error {
 // attach puts the programs in place. What it attached before an error stays in
 // l for Close.
 func (l *links) attach(objs *gtraceObjects, t *target.Target, sites []site, multi bool) error {
-	for _, tp := range []struct {
-		name string
-		prog *ebpf.Program
-	}{
-		{"sched_process_exec", objs.OnExec},
-		{"sys_enter", objs.OnSysEnter},
-		{"sys_exit", objs.OnSysExit},
-	} {
-		got, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: tp.name, Program: tp.prog})
-		if err != nil {
-			return fmt.Errorf("attach tracepoint %s: %w", tp.name, err)
-		}
-		*l = append(*l, got)
+	if err := l.attachTracepoints(objs); err != nil {
+		return err
 	}
 	path, pid := t.Bin.Path(), 0
 	if t.Proc != nil {
@@ -61,6 +50,25 @@ func (l *links) attach(objs *gtraceObjects, t *target.Target, sites []site, mult
 		if err := l.attachUprobes(exe, t, prog, program(which), sites, pid, multi); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// attachTracepoints attaches the programs that are not in the target.
+func (l *links) attachTracepoints(objs *gtraceObjects) error {
+	for _, tp := range []struct {
+		name string
+		prog *ebpf.Program
+	}{
+		{"sched_process_exec", objs.OnExec},
+		{"sys_enter", objs.OnSysEnter},
+		{"sys_exit", objs.OnSysExit},
+	} {
+		got, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: tp.name, Program: tp.prog})
+		if err != nil {
+			return fmt.Errorf("attach tracepoint %s: %w", tp.name, err)
+		}
+		*l = append(*l, got)
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ import (
 
 	"gopherscope/internal/engine"
 	"gopherscope/internal/event"
+	"gopherscope/internal/process"
 	"gopherscope/internal/target"
 )
 
@@ -41,24 +42,18 @@ type Options struct {
 
 	// PIDNamespace is the namespace of the process ids in events and of the
 	// target's; nil for the initial one.
-	PIDNamespace *PIDNamespace
-}
-
-// PIDNamespace identifies a PID namespace: the device and inode of its file
-// /proc/PID/ns/pid.
-type PIDNamespace struct {
-	Dev, Ino uint64
+	PIDNamespace *process.PIDNamespace
 }
 
 // Engine is a running trace. It implements engine.Engine.
 type Engine struct {
-	objs    gtraceObjects
-	links   links
-	reader  *ringbuf.Reader
-	seq     *sequencer
-	rec     ringbuf.Record
-	follow  *follower // nil when one process is traced
-	pending error
+	objs   gtraceObjects
+	links  links
+	reader *ringbuf.Reader
+	seq    *sequencer
+	rec    ringbuf.Record
+	follow *follower // nil when one process is traced
+	cost   *costMeter
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -95,6 +90,7 @@ func (e *Engine) start(t *target.Target, sites []site, opts *Options) error {
 	if err := e.links.attach(&e.objs, t, sites, multi); err != nil {
 		return err
 	}
+	e.cost = startCostMeter(e.uprobePrograms(), e.tracepointPrograms(), multi)
 	return e.enable(1)
 }
 
@@ -121,7 +117,7 @@ func (e *Engine) load(t *target.Target, multi bool, opts *Options) error {
 	return nil
 }
 
-func setConstants(spec *ebpf.CollectionSpec, t *target.Target, ns *PIDNamespace) error {
+func setConstants(spec *ebpf.CollectionSpec, t *target.Target, ns *process.PIDNamespace) error {
 	l := &t.Layout
 	layout := gtraceRuntimeLayout{
 		G_m: l.G.M, G_status: l.G.Status, G_goid: l.G.GoID, G_waitreason: l.G.WaitReason,
@@ -135,8 +131,8 @@ func setConstants(spec *ebpf.CollectionSpec, t *target.Target, ns *PIDNamespace)
 	if t.Proc != nil {
 		scope.Tgid = uint32(t.Proc.PID())
 	}
-	if ns != nil {
-		scope.PidnsDev, scope.PidnsIno = ns.Dev, ns.Ino
+	if ns != nil && !ns.Initial {
+		scope.PidnsDev, scope.PidnsIno = ns.Dev, ns.Inode
 	}
 	if err := spec.Variables["layout"].Set(layout); err != nil {
 		return fmt.Errorf("internal error: set layout: %w", err)
@@ -228,7 +224,7 @@ func (e *Engine) Stats() (engine.Stats, error) {
 			*c.to += n
 		}
 	}
-	for _, p := range e.programs() {
+	for _, p := range append(e.uprobePrograms(), e.tracepointPrograms()...) {
 		if st, err := p.Stats(); err == nil {
 			s.Lost.Recursion += st.RecursionMisses
 		}
@@ -236,14 +232,34 @@ func (e *Engine) Stats() (engine.Stats, error) {
 	return s, nil
 }
 
-func (e *Engine) programs() []*ebpf.Program {
-	o := &e.objs
-	return []*ebpf.Program{o.OnCas, o.OnBirth, o.OnSelf, o.OnSwitch, o.OnSysEnter, o.OnSysExit, o.OnExec}
+func (e *Engine) uprobePrograms() []*ebpf.Program {
+	return []*ebpf.Program{e.objs.OnCas, e.objs.OnBirth, e.objs.OnSelf, e.objs.OnSwitch}
+}
+
+func (e *Engine) tracepointPrograms() []*ebpf.Program {
+	return []*ebpf.Program{e.objs.OnSysEnter, e.objs.OnSysExit, e.objs.OnExec}
+}
+
+// Cost implements engine.Engine. It waits for the calibration, a few tens of
+// milliseconds after Start, to finish.
+func (e *Engine) Cost() (engine.Cost, error) {
+	stats, err := e.Stats()
+	if err != nil {
+		return engine.Cost{}, err
+	}
+	perUprobe, perSyscall, err := e.cost.measured()
+	if err != nil {
+		return engine.Cost{}, err
+	}
+	return engine.NewCost(stats.Hits, perUprobe, perSyscall), nil
 }
 
 // Close implements engine.Engine.
 func (e *Engine) Close() error {
 	errs := []error{e.links.Close()}
+	if e.cost != nil {
+		errs = append(errs, e.cost.Close())
+	}
 	if e.reader != nil {
 		errs = append(errs, e.reader.Close())
 	}

@@ -186,11 +186,7 @@ func (p *planner) birthSites() error {
 	}
 	for _, c := range calls {
 		s := site{fn: c.Caller, pc: p.bin.AfterCall(c), prog: onBirth, rule: rule{via: event.ViaCreate}}
-		put, ok, err := p.bin.NextCall(c, "runtime.runqput")
-		if err != nil {
-			return err
-		}
-		if ok {
+		if put, ok := p.bin.NextCallIn(c.Caller, c.PC, "runtime.runqput"); ok {
 			s.pc, s.flags = put.PC, siteGInArg1
 		}
 		p.sites = append(p.sites, s)

@@ -1,0 +1,37 @@
+package cli
+
+import (
+	"strconv"
+)
+
+// operand is what a command works on: exactly one of its fields is set.
+type operand struct {
+	pid     int
+	command []string // to launch
+	exe     string   // every process of this executable
+}
+
+// parseOperand reads the operand. dash is the number of arguments before a --,
+// -1 without one.
+func parseOperand(args []string, dash int, exe string) (operand, error) {
+	switch {
+	case exe != "":
+		if len(args) > 0 {
+			return operand{}, usagef("--exe takes no other operand, got %q", args[0])
+		}
+		return operand{exe: exe}, nil
+	case dash == 0 && len(args) > 0:
+		return operand{command: args}, nil
+	case dash > 0:
+		return operand{}, usagef("either a PID or a command after --, not both")
+	case len(args) == 0:
+		return operand{}, withHint(usagef("what to trace is missing"), "give a PID (gopherscope ps lists them), or -- and a command")
+	case len(args) > 1:
+		return operand{}, withHint(usagef("one PID at a time, got %d operands", len(args)), "to launch a command put -- before it")
+	}
+	pid, err := strconv.ParseInt(args[0], 10, 32)
+	if err != nil || pid <= 0 {
+		return operand{}, withHint(usagef("%q is not a PID", args[0]), "to launch a command put -- before it: gopherscope trace -- %s", args[0])
+	}
+	return operand{pid: int(pid)}, nil
+}

@@ -1,0 +1,182 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gopherscope/internal/engine"
+	"gopherscope/internal/engine/ebpf"
+	"gopherscope/internal/event"
+	"gopherscope/internal/gstate"
+	"gopherscope/internal/process"
+	"gopherscope/internal/report"
+	"gopherscope/internal/target"
+)
+
+// session is a running trace of one operand, from attach to detach.
+type session struct {
+	term     *terminal
+	proc     *process.Process  // nil with --exe
+	launched *process.Launched // nil unless we started it
+	target   *target.Target
+	engine   engine.Engine
+	started  time.Time
+	stopped  time.Time
+	cpu      time.Duration // of the target when the trace began
+	execs    bool          // the target executes another program now
+}
+
+// startSession opens and validates the operand, launches it if it is a
+// command, and attaches. Nothing stays attached or running after an error.
+func startSession(t *terminal, op operand, ring int) (*session, error) {
+	s := &session{term: t}
+	if err := s.start(op, ring); err != nil {
+		return nil, errors.Join(err, s.abandon())
+	}
+	return s, nil
+}
+
+func (s *session) start(op operand, ring int) error {
+	if err := s.open(op); err != nil {
+		return err
+	}
+	for _, note := range s.target.Notes {
+		s.term.notef("note: %s", note)
+	}
+	eng, err := ebpf.Start(s.target, &ebpf.Options{RingBytes: ring, PIDNamespace: pidNamespace()})
+	if err != nil {
+		return fmt.Errorf("attach: %w", err)
+	}
+	s.engine = eng
+	s.started = time.Now()
+	if s.proc != nil {
+		s.cpu, _ = s.proc.CPUTime()
+	}
+	if s.launched != nil {
+		if err := s.launched.Resume(); err != nil {
+			return fmt.Errorf("start %s: %w", op.command[0], err)
+		}
+	}
+	return nil
+}
+
+// open finds the operand's process and reads its binary.
+func (s *session) open(op operand) error {
+	var err error
+	switch {
+	case op.exe != "":
+		s.target, err = target.OpenBinary(op.exe)
+		return err
+	case op.command != nil:
+		if s.launched, err = process.Launch(op.command, nil); err != nil {
+			return err
+		}
+		s.proc = s.launched.Process
+	default:
+		if s.proc, err = process.Open(op.pid); err != nil {
+			return err
+		}
+	}
+	s.target, err = target.Open(s.proc)
+	return err
+}
+
+// run passes events to emit until the context ends, the target ends, or emit or
+// polled return an error, which is returned. Events that were made before the
+// end are all passed on.
+func (s *session) run(ctx context.Context, emit func(*event.Event) error, polled func() error) error {
+	watch := func(e *event.Event) error {
+		if e.Kind == event.Exec && s.proc != nil {
+			s.execs = true
+		}
+		return emit(e)
+	}
+	var gone <-chan struct{}
+	if s.proc != nil {
+		gone = s.proc.Done()
+	}
+	for {
+		last := s.execs
+		select {
+		case <-ctx.Done():
+			last = true
+		case <-gone:
+			last = true
+		default:
+		}
+		wait := pollInterval
+		if last {
+			s.stopped, wait = time.Now(), 0
+			if err := s.engine.Stop(); err != nil {
+				return err
+			}
+		}
+		if err := s.engine.Poll(wait, watch); err != nil {
+			return err
+		}
+		if err := polled(); err != nil {
+			return err
+		}
+		if last {
+			return nil
+		}
+	}
+}
+
+// summary counts what the trace did so far.
+func (s *session) summary(states *gstate.Tracker, events uint64) *report.Summary {
+	if s.stopped.IsZero() {
+		s.stopped = time.Now()
+	}
+	sum := &report.Summary{
+		Engine:     s.engine.Name(),
+		GoVersion:  s.target.Bin.Version().Text,
+		Duration:   s.stopped.Sub(s.started),
+		Events:     events,
+		Violations: states.Violations(),
+		Goroutines: states.Goroutines(),
+	}
+	if stats, err := s.engine.Stats(); err != nil {
+		s.term.notef("warning: counts of lost events are not known: %v", err)
+	} else {
+		sum.Lost = stats.Lost
+	}
+	if cost, err := s.engine.Cost(); err != nil {
+		s.term.notef("warning: cost is not known: %v", err)
+	} else {
+		sum.Cost = cost
+	}
+	sum.TargetCPU = s.cpuUsed()
+	return sum
+}
+
+// cpuUsed is the CPU time of the target since the trace began; 0 if unknown.
+func (s *session) cpuUsed() time.Duration {
+	if s.proc == nil {
+		return 0
+	}
+	if now, err := s.proc.CPUTime(); err == nil {
+		return now - s.cpu
+	}
+	return 0
+}
+
+// close detaches and, if we launched the target and it still runs, ends it.
+func (s *session) close() error {
+	var errs []error
+	if s.engine != nil {
+		errs = append(errs, s.engine.Close())
+	}
+	if s.launched != nil {
+		errs = append(errs, s.endLaunched())
+	}
+	if s.target != nil {
+		errs = append(errs, s.target.Close())
+	}
+	if s.proc != nil {
+		errs = append(errs, s.proc.Close())
+	}
+	return errors.Join(errs...)
+}

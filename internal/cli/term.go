@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"gopherscope/internal/gobinary"
+	"gopherscope/internal/process"
+	"gopherscope/internal/target"
+)
+
+// Every message to the user is made here. The rules:
+//
+//   - Data goes to standard output, everything else to standard error.
+//   - A message is one line, "gopherscope: …", in lower case and with no full
+//     stop; an error is "gopherscope: error: …", followed by a line
+//     "gopherscope: hint: …" where there is something that the user can do.
+//   - Nothing that comes from a traced program is printed raw.
+
+// terminal is where a run talks to its user.
+type terminal struct {
+	Stdio
+}
+
+// notef prints a message.
+func (t *terminal) notef(format string, args ...any) {
+	fmt.Fprintf(t.Err, "gopherscope: %s\n", oneLine(fmt.Sprintf(format, args...)))
+}
+
+// fail prints an error and what can be done about it.
+func (t *terminal) fail(err error) {
+	fmt.Fprintf(t.Err, "gopherscope: error: %s\n", oneLine(err.Error()))
+	if h := hint(err); h != "" {
+		fmt.Fprintf(t.Err, "gopherscope: hint: %s\n", h)
+	}
+}
+
+// oneLine joins the lines of joined errors.
+func oneLine(s string) string { return strings.ReplaceAll(s, "\n", "; ") }
+
+// errReported is an error that has been told to the user already.
+var errReported = errors.New("reported")
+
+// usageError is a command line that cannot be understood.
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func isUsage(err error) bool {
+	var u usageError
+	return errors.As(err, &u)
+}
+
+// hintError adds a hint to an error where the general rules of hint have none.
+type hintError struct {
+	error
+	hint string
+}
+
+func (h hintError) Unwrap() error { return h.error }
+
+func withHint(err error, format string, args ...any) error {
+	return hintError{err, fmt.Sprintf(format, args...)}
+}
+
+// hint is what a person can do about an error; "" when there is nothing.
+func hint(err error) string {
+	var h hintError
+	switch {
+	case errors.As(err, &h):
+		return h.hint
+	case isUsage(err):
+		return "see gopherscope help"
+	case errors.Is(err, process.ErrNoProcess):
+		return "gopherscope ps lists the Go processes on this host"
+	case errors.Is(err, process.ErrExited):
+		return "the process ended; to trace a program from its start, use: gopherscope trace -- COMMAND"
+	case errors.Is(err, target.ErrUnsupportedGo), errors.Is(err, gobinary.ErrUnsupportedGo):
+		return "programs built by Go 1.18 and later can be traced"
+	case errors.Is(err, gobinary.ErrNoPclntab):
+		return "the binary is packed or obfuscated; trace one that is not"
+	case errors.Is(err, gobinary.ErrNotGo), errors.Is(err, gobinary.ErrNotELF):
+		return "only programs written in Go have goroutines; gopherscope ps lists those on this host"
+	case errors.Is(err, target.ErrLayout):
+		return "nothing was touched; gopherscope doctor PID shows what was found"
+	case errors.Is(err, process.ErrPermission), errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES), errors.Is(err, fs.ErrPermission):
+		return permissionHint()
+	}
+	return ""
+}
+
+func permissionHint() string {
+	if os.Geteuid() == 0 {
+		return "root is not allowed this here: a container or a security policy takes CAP_BPF, CAP_PERFMON or CAP_SYS_PTRACE away; gopherscope doctor says which"
+	}
+	return "run as root, or grant the binary CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (setcap); gopherscope doctor says what is missing"
+}

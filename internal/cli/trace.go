@@ -1,0 +1,289 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"gopherscope/internal/clock"
+	"gopherscope/internal/event"
+	"gopherscope/internal/goruntime"
+	"gopherscope/internal/gstate"
+	"gopherscope/internal/report"
+)
+
+// traceOptions are the choices of gopherscope trace.
+type traceOptions struct {
+	operand  operand
+	duration time.Duration
+	ring     int
+	json     bool
+	output   string
+	count    uint64
+	filter   traceFilter
+}
+
+// traceFilter says which changes are printed. All are followed, so that
+// durations and violations do not depend on it. An empty list lets all pass.
+type traceFilter struct {
+	goids     []uint64
+	states    []goruntime.Status
+	reasons   []string
+	createdBy *regexp.Regexp
+}
+
+// match says whether a change is to be printed.
+func (f *traceFilter) match(e *event.Event, c gstate.Change) bool {
+	if e.Kind != event.Transition {
+		return true
+	}
+	if !anyOf(f.goids, e.GoID) || !anyOf(f.states, e.To) {
+		return false
+	}
+	if len(f.reasons) > 0 && (e.To != goruntime.Waiting || !anyOf(f.reasons, e.Reason)) {
+		return false
+	}
+	return f.createdBy == nil || c.Birth != nil && f.createdBy.MatchString(c.Birth.CreatedBy.Func)
+}
+
+func anyOf[T comparable](list []T, v T) bool {
+	for _, one := range list {
+		if one == v {
+			return true
+		}
+	}
+	return len(list) == 0
+}
+
+func newTrace(t *terminal) *cobra.Command {
+	var f struct {
+		exe, createdBy, ring string
+		goids                []uint
+		states               []string
+		opts                 traceOptions
+	}
+	cmd := &cobra.Command{
+		Use:   "trace [flags] PID | --exe FILE | -- COMMAND [ARG...]",
+		Short: "Print every state change of every goroutine, one line each",
+		Long: `Print every state change of every goroutine of a live Go process, one line each.
+
+The operand is a PID, a command to launch (after --: traced from its first
+goroutine on, its standard output goes to standard error), or --exe with a Go
+executable: every process that runs it, also those that start later.
+
+Columns: STATE is the state entered and FROM the one left, for FOR; PID is the
+kernel's id of the thread that made the change and TGID that of the process; P
+is the runtime's processor, - when the thread holds none; REASON is why a
+goroutine waits, in the runtime's words. DETAIL names who created a goroutine
+and where, and who made one runnable.
+
+Ends on Ctrl-C, after -d, after --count lines, or with the process. Filters
+choose what is printed; the summary counts everything.`,
+		Example: `  gopherscope trace 1234
+  gopherscope trace -d 5s --json 1234 > trace.jsonl
+  gopherscope trace --state waiting --reason 'chan receive' 1234
+  gopherscope trace -- ./server -port 8080`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o := f.opts
+			var err error
+			if o.operand, err = parseOperand(args, cmd.ArgsLenAtDash(), f.exe); err != nil {
+				return err
+			}
+			if err := o.filter.parse(f.goids, f.states, f.createdBy); err != nil {
+				return err
+			}
+			if o.ring, err = parseSize(f.ring); err != nil {
+				return err
+			}
+			if o.duration < 0 {
+				return usagef("--duration %s is negative", o.duration)
+			}
+			return runTrace(cmd.Context(), t, &o)
+		},
+	}
+	fl := cmd.Flags()
+	fl.DurationVarP(&f.opts.duration, "duration", "d", 0, "stop after this time, such as 5s (default: until the process ends)")
+	fl.BoolVar(&f.opts.json, "json", false, "one JSON object a line")
+	fl.StringVarP(&f.opts.output, "output", "o", "", "write to this file instead of standard output")
+	fl.StringVar(&f.exe, "exe", "", "trace every process of this executable")
+	fl.Uint64Var(&f.opts.count, "count", 0, "stop after this many printed lines")
+	fl.UintSliceVar(&f.goids, "goid", nil, "only these goroutines")
+	fl.StringSliceVar(&f.states, "state", nil, "only changes to these states, such as waiting")
+	fl.StringArrayVar(&f.opts.filter.reasons, "reason", nil, "only changes to waiting for this reason, such as 'chan receive'")
+	fl.StringVar(&f.createdBy, "created-by", "", "only goroutines created while tracing by a function that matches this regexp")
+	fl.StringVar(&f.ring, "ring-size", "16M", "buffer between kernel and tool; a larger one loses less when the tool is starved")
+	fl.SortFlags = false
+	return cmd
+}
+
+func (f *traceFilter) parse(goids []uint, states []string, createdBy string) error {
+	for _, id := range goids {
+		f.goids = append(f.goids, uint64(id))
+	}
+	for _, name := range states {
+		s, err := goruntime.ParseStatus(name)
+		if err != nil {
+			return usageError{err}
+		}
+		f.states = append(f.states, s)
+	}
+	if createdBy == "" {
+		return nil
+	}
+	re, err := regexp.Compile(createdBy)
+	if err != nil {
+		return usagef("--created-by: %w", err)
+	}
+	f.createdBy = re
+	return nil
+}
+
+// parseSize reads a number of bytes with an optional suffix K, M or G.
+func parseSize(s string) (int, error) {
+	shift, digits := 0, s
+	if n := len(s); n > 0 {
+		switch s[n-1] {
+		case 'k', 'K':
+			shift, digits = 10, s[:n-1]
+		case 'm', 'M':
+			shift, digits = 20, s[:n-1]
+		case 'g', 'G':
+			shift, digits = 30, s[:n-1]
+		}
+	}
+	v, err := strconv.ParseUint(digits, 10, 31)
+	if err != nil || v == 0 || v<<shift > 1<<30 {
+		return 0, usagef("--ring-size %q is not a size up to 1G, such as 16M", s)
+	}
+	return int(v) << shift, nil
+}
+
+// pollInterval bounds how late a line is printed. The reader is not woken
+// before: a wake-up for each event would cost the target more than the probe.
+const pollInterval = 10 * time.Millisecond
+
+// errEnough ends a trace that has printed --count lines.
+var errEnough = errors.New("enough lines")
+
+func runTrace(ctx context.Context, t *terminal, o *traceOptions) (err error) {
+	clk, err := clock.New()
+	if err != nil {
+		return err
+	}
+	out, err := openOutput(o.output, t.Out)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	s, err := startSession(t, o.operand, o.ring)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+
+	tr := &tracer{opts: o, clock: clk, states: gstate.NewTracker(), out: report.NewText(out, clk)}
+	if o.json {
+		tr.out = report.NewJSON(out, clk)
+	}
+	if err := tr.out.Flush(); err != nil {
+		return outputError(err, o.output)
+	}
+	if o.duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.duration)
+		defer cancel()
+	}
+	runErr := s.run(ctx, tr.event, tr.polled)
+	sum := s.summary(tr.states, tr.events)
+	if runErr == nil || errors.Is(runErr, errEnough) {
+		runErr = tr.finish(sum)
+	}
+	t.notef("%s", sum.Text())
+	return outputError(runErr, o.output)
+}
+
+// tracer prints the events of a session.
+type tracer struct {
+	opts   *traceOptions
+	clock  *clock.Clock
+	states *gstate.Tracker
+	out    report.Transitions
+	events uint64
+	lines  uint64
+}
+
+func (tr *tracer) event(e *event.Event) error {
+	if tr.opts.count > 0 && tr.lines >= tr.opts.count {
+		return errEnough
+	}
+	c := tr.states.Apply(e)
+	if e.Kind == event.Transition {
+		tr.events++
+	}
+	if !tr.opts.filter.match(e, c) {
+		return nil
+	}
+	tr.lines++
+	return tr.out.Event(e, c)
+}
+
+// polled is called after each poll of the engine.
+func (tr *tracer) polled() error {
+	if err := tr.clock.Refresh(); err != nil {
+		return err
+	}
+	if err := tr.out.Flush(); err != nil {
+		return err
+	}
+	if tr.opts.count > 0 && tr.lines >= tr.opts.count {
+		return errEnough
+	}
+	return nil
+}
+
+func (tr *tracer) finish(sum *report.Summary) error {
+	if err := tr.out.Summary(sum); err != nil {
+		return err
+	}
+	return tr.out.Flush()
+}
+
+// outputError turns a write error into what the command returns: nothing when
+// the reader of a pipe has had enough.
+func outputError(err error, path string) error {
+	switch {
+	case errors.Is(err, unix.EPIPE):
+		return nil
+	case errors.Is(err, unix.ENOSPC):
+		return withHint(fmt.Errorf("write output: %w", err), "what was written before is whole lines; free space or choose another --output")
+	case err != nil && path != "":
+		return fmt.Errorf("write output: %w", err)
+	}
+	return err
+}
+
+// openOutput creates the output file, readable by its owner only, or returns
+// standard output when path is empty.
+func openOutput(path string, stdout io.Writer) (io.WriteCloser, error) {
+	if path == "" {
+		return keepOpen{stdout}, nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, withHint(fmt.Errorf("create output: %w", err), "choose a file in a directory that you may write to")
+	}
+	return f, nil
+}
+
+// keepOpen is a writer that is not ours to close.
+type keepOpen struct{ io.Writer }
+
+func (keepOpen) Close() error { return nil }

@@ -1,0 +1,176 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"gopherscope/internal/engine"
+	"gopherscope/internal/gobinary"
+)
+
+// CheckHost tries everything that the engine needs of this host, on this
+// process itself.
+func CheckHost() []engine.Check {
+	return []engine.Check{
+		checkKernel(),
+		checkCapabilities(),
+		checkLockdown(),
+		checkPrograms(),
+		checkTracepoints(),
+		checkUprobes(),
+	}
+}
+
+// CheckBinary says at how many places of a binary probes would sit.
+func CheckBinary(bin *gobinary.File) engine.Check {
+	c := engine.Check{Name: "probe sites", Status: engine.CheckOK}
+	sites, err := plan(bin)
+	if err != nil {
+		c.Status, c.Detail = engine.CheckFail, err.Error()
+		c.Hint = "this binary's runtime is not understood; nothing will be touched"
+		return c
+	}
+	c.Detail = fmt.Sprintf("%d places of the runtime found and verified", len(sites))
+	return c
+}
+
+// The oldest kernel with all that is used: bpf_get_attach_cookie came with it.
+const minMajor, minMinor = 5, 15
+
+func checkKernel() engine.Check {
+	c := engine.Check{Name: "kernel", Status: engine.CheckOK}
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return failed(c, err, "")
+	}
+	release := unix.ByteSliceToString(u.Release[:])
+	c.Detail = "Linux " + release
+	var major, minor int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n == 2 && (major < minMajor || major == minMajor && minor < minMinor) {
+		c.Status = engine.CheckFail
+		c.Hint = fmt.Sprintf("needs Linux %d.%d or newer", minMajor, minMinor)
+	}
+	return c
+}
+
+// checkCapabilities looks at the effective set in /proc/self/status.
+func checkCapabilities() engine.Check {
+	c := engine.Check{Name: "capabilities", Status: engine.CheckOK}
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return failed(c, err, "mount /proc")
+	}
+	var caps uint64
+	if _, rest, ok := strings.Cut(string(text), "\nCapEff:"); ok {
+		fmt.Sscanf(strings.TrimSpace(rest), "%x", &caps)
+	}
+	has := func(bit uint) bool { return caps>>bit&1 == 1 }
+	if has(unix.CAP_SYS_ADMIN) {
+		c.Detail = "CAP_SYS_ADMIN"
+		if !has(unix.CAP_SYS_PTRACE) {
+			c.Status, c.Hint = engine.CheckWarn, "without CAP_SYS_PTRACE only processes of the same user can be read"
+		}
+		return c
+	}
+	var missing []string
+	for _, want := range []struct {
+		bit  uint
+		name string
+	}{{unix.CAP_BPF, "CAP_BPF"}, {unix.CAP_PERFMON, "CAP_PERFMON"}, {unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE"}} {
+		if !has(want.bit) {
+			missing = append(missing, want.name)
+		}
+	}
+	if len(missing) == 0 {
+		c.Detail = "CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE"
+		return c
+	}
+	c.Status, c.Detail = engine.CheckFail, "missing "+strings.Join(missing, ", ")
+	c.Hint = "run as root, or: setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep gopherscope"
+	return c
+}
+
+// checkLockdown reads the kernel's lockdown mode: in confidentiality mode BPF
+// programs may not read memory (security/lockdown, LOCKDOWN_BPF_READ_KERNEL).
+func checkLockdown() engine.Check {
+	c := engine.Check{Name: "lockdown", Status: engine.CheckOK, Detail: "off"}
+	text, err := os.ReadFile("/sys/kernel/security/lockdown")
+	if err != nil {
+		return c
+	}
+	if _, mode, ok := strings.Cut(string(text), "["); ok {
+		c.Detail, _, _ = strings.Cut(mode, "]")
+	}
+	if c.Detail == "confidentiality" {
+		c.Status = engine.CheckFail
+		c.Hint = "the kernel was started with lockdown=confidentiality, which forbids BPF programs to read memory"
+	}
+	return c
+}
+
+// checkPrograms loads the real programs and throws them away.
+func checkPrograms() engine.Check {
+	c := engine.Check{Name: "BPF programs", Status: engine.CheckOK, Detail: "load and pass the verifier"}
+	spec, err := loadGtrace()
+	if err != nil {
+		return failed(c, err, "")
+	}
+	var objs gtraceObjects
+	err = spec.LoadAndAssign(&objs, nil)
+	var verifier *ebpf.VerifierError
+	switch {
+	case errors.As(err, &verifier):
+		return failed(c, err, "this kernel's verifier refuses the programs: please report it with the kernel's version")
+	case err != nil:
+		return failed(c, err, "needs CAP_BPF and CAP_PERFMON, and sysctl kernel.unprivileged_bpf_disabled does not matter then")
+	}
+	if err := objs.Close(); err != nil {
+		return failed(c, err, "")
+	}
+	return c
+}
+
+func checkTracepoints() engine.Check {
+	c := engine.Check{Name: "tracepoints", Status: engine.CheckOK, Detail: "sys_enter, sys_exit, sched_process_exec"}
+	spec, err := loadGtrace()
+	if err != nil {
+		return failed(c, err, "")
+	}
+	var objs gtraceObjects
+	if err := spec.LoadAndAssign(&objs, nil); err != nil {
+		return failed(c, errors.New("not tried: the programs do not load"), "")
+	}
+	var l links
+	err = errors.Join(l.attachTracepoints(&objs), l.Close(), objs.Close())
+	if err != nil {
+		return failed(c, err, "needs CAP_PERFMON and a kernel with CONFIG_FTRACE_SYSCALLS")
+	}
+	return c
+}
+
+// checkUprobes attaches a probe to this process and measures what a hit costs.
+func checkUprobes() engine.Check {
+	c := engine.Check{Name: "uprobes", Status: engine.CheckOK}
+	multi := haveUprobeMulti()
+	ns, err := trapCost(multi)
+	if err != nil {
+		return failed(c, err, "needs CAP_PERFMON and a kernel with CONFIG_UPROBES and CONFIG_BPF_EVENTS")
+	}
+	how := "perf events, one for each site"
+	if multi {
+		how = "uprobe_multi links"
+	}
+	c.Detail = fmt.Sprintf("%s; a hit costs a traced program %s here", how, time.Duration(ns).Round(10*time.Nanosecond))
+	return c
+}
+
+func failed(c engine.Check, err error, hint string) engine.Check {
+	c.Status, c.Detail, c.Hint = engine.CheckFail, err.Error(), hint
+	return c
+}

@@ -1,0 +1,184 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"gopherscope/internal/gobinary"
+)
+
+// costMeter measures what one hit costs, in two parts. The trap into the kernel
+// and back is measured on a function of this process, with a program that does
+// nothing, at the kind of instruction that is probed in the target. The run time
+// of the programs is the kernel's own measurement, taken in the target while
+// the first hits come (bpf(2), BPF_ENABLE_STATS): it costs the target some tens
+// of ns a hit, so it is switched off after statsWindow.
+type costMeter struct {
+	uprobes, tracepoints []*ebpf.Program
+
+	done   chan struct{} // closed when trap and err are set
+	trapNs float64
+	err    error
+
+	mu    sync.Mutex
+	stats io.Closer // nil when the kernel's measurement is off
+	timer *time.Timer
+}
+
+// statsWindow is how long the kernel measures the programs' run time.
+const statsWindow = 500 * time.Millisecond
+
+func startCostMeter(uprobes, tracepoints []*ebpf.Program, multi bool) *costMeter {
+	m := &costMeter{uprobes: uprobes, tracepoints: tracepoints, done: make(chan struct{})}
+	// Without permission for it (CAP_SYS_ADMIN) the programs count as free: they
+	// take a tenth of what the trap does.
+	if stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME)); err == nil {
+		m.stats = stats
+		m.timer = time.AfterFunc(statsWindow, func() { m.stopStats() })
+	}
+	go func() {
+		defer close(m.done)
+		m.trapNs, m.err = trapCost(multi)
+	}()
+	return m
+}
+
+func (m *costMeter) stopStats() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stats == nil {
+		return nil
+	}
+	err := m.stats.Close()
+	m.stats = nil
+	return err
+}
+
+// measured is the cost in ns of one uprobe hit and of one tracepoint hit.
+func (m *costMeter) measured() (perUprobe, perTracepoint float64, err error) {
+	<-m.done
+	if m.err != nil {
+		return 0, 0, m.err
+	}
+	return m.trapNs + runtimeNs(m.uprobes), runtimeNs(m.tracepoints), nil
+}
+
+// runtimeNs is the mean run time of the programs, 0 if none was measured.
+func runtimeNs(progs []*ebpf.Program) float64 {
+	var total time.Duration
+	var runs uint64
+	for _, p := range progs {
+		if s, err := p.Stats(); err == nil {
+			total += s.Runtime
+			runs += s.RunCount
+		}
+	}
+	if runs == 0 {
+		return 0
+	}
+	return float64(total) / float64(runs)
+}
+
+// Close ends the measurement.
+func (m *costMeter) Close() error {
+	<-m.done
+	if m.timer != nil {
+		m.timer.Stop()
+	}
+	return m.stopStats()
+}
+
+// trapHits and trapRounds make trapCost take a few milliseconds, and the
+// minimum of the rounds robust against other load.
+const (
+	trapHits   = 100
+	trapRounds = 8
+)
+
+// trapCost measures the cost in ns of one uprobe hit with an empty program.
+func trapCost(multi bool) (ns float64, err error) {
+	base := timeHits()
+	detach, err := probeSelf(multi)
+	if err != nil {
+		return 0, fmt.Errorf("measure the cost of a probe: %w", err)
+	}
+	defer func() { err = errors.Join(err, detach()) }()
+	return max(0, timeHits()-base), nil
+}
+
+// timeHits is the time of one call of calibrationPoint, in ns.
+func timeHits() float64 {
+	best := time.Duration(1 << 62)
+	n := 0
+	for range trapRounds {
+		start := time.Now()
+		for range trapHits {
+			n = calibrationPoint(n)
+		}
+		best = min(best, time.Since(start))
+	}
+	return float64(best) / trapHits
+}
+
+// calibrationPoint is the function of this process that trapCost probes. It
+// has a frame, so that its prologue has an instruction like the target's.
+//
+//go:noinline
+func calibrationPoint(n int) int { return calibrationCallee(n) + 1 }
+
+//go:noinline
+func calibrationCallee(n int) int { return n ^ 1 }
+
+// probeSelf attaches an empty program to calibrationPoint.
+func probeSelf(multi bool) (detach func() error, err error) {
+	const exe = "/proc/self/exe"
+	spec := &ebpf.ProgramSpec{
+		Type:         ebpf.Kprobe,
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+		License:      "MIT",
+	}
+	if multi {
+		spec.AttachType = ebpf.AttachTraceUprobeMulti
+	}
+	bin, err := gobinary.Open(exe)
+	if err != nil {
+		return nil, err
+	}
+	defer bin.Close()
+	point, err := bin.ProbePoint("gopherscope/internal/engine/ebpf.calibrationPoint")
+	if err != nil {
+		return nil, err
+	}
+	off, ok := bin.FileOffset(point.PC)
+	if !ok {
+		return nil, fmt.Errorf("address %#x is not in the file", point.PC)
+	}
+	prog, err := ebpf.NewProgram(spec)
+	if err != nil {
+		return nil, err
+	}
+	attached, err := attachOne(exe, prog, off, unix.Getpid(), multi)
+	if err != nil {
+		return nil, errors.Join(err, prog.Close())
+	}
+	return func() error { return errors.Join(attached.Close(), prog.Close()) }, nil
+}
+
+func attachOne(path string, prog *ebpf.Program, off uint64, pid int, multi bool) (link.Link, error) {
+	exe, err := link.OpenExecutable(path)
+	if err != nil {
+		return nil, err
+	}
+	if multi {
+		return exe.UprobeMulti(nil, prog, &link.UprobeMultiOptions{Addresses: []uint64{off}, PID: uint32(pid)})
+	}
+	return exe.Uprobe("", prog, &link.UprobeOptions{Address: off, PID: pid})
+}

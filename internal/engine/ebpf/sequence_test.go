@@ -1,0 +1,143 @@
+package ebpf
+
+import (
+	"testing"
+
+	"gopherscope/internal/event"
+	"gopherscope/internal/goruntime"
+)
+
+const (
+	testPark = iota
+	testReady
+	testNoP
+	testSuspend
+	testYield
+	testStopWorld
+	testSwitch
+)
+
+func testSequencer() *sequencer {
+	return newSequencer([]site{
+		testPark:      {rule: rule{via: event.ViaPark}},
+		testReady:     {rule: rule{via: event.ViaReady, flags: siteWaker}},
+		testNoP:       {rule: rule{via: event.ViaNoP, lostP: true}},
+		testSuspend:   {rule: rule{via: event.ViaSuspend, flags: siteAttempt, reason: "preempted"}},
+		testYield:     {rule: rule{via: event.ViaYield}},
+		testStopWorld: {rule: rule{via: event.ViaSTW, fake: true}},
+		testSwitch:    {rule: rule{via: event.ViaCoroutine, reason: "coroutine"}},
+	}, []string{"", "GC assist marking", "sleep", "IO wait", "stopping the world"}, nil)
+}
+
+// feed is one record and the event that must come of it; to is 0 when none
+// must.
+type feed struct {
+	kind             gtraceKind
+	site             uint8
+	from, to, reason uint8
+	preempt          uint8
+	waker            uint64
+
+	want *event.Event
+}
+
+func ev(from, to goruntime.Status, via event.Via, reason string) *event.Event {
+	return &event.Event{From: from, To: to, Via: via, Reason: reason}
+}
+
+func TestSequence(t *testing.T) {
+	const (
+		change, attempt, syscall                            = gtraceKindKIND_CHANGE, gtraceKindKIND_ATTEMPT, gtraceKindKIND_SYSCALL
+		runnable, running, insyscall, waiting, preempted    = 1, 2, 3, 4, 9
+		sRunnable, sRunning, sSyscall, sWaiting, sPreempted = goruntime.Runnable, goruntime.Running, goruntime.Syscall, goruntime.Waiting, goruntime.Preempted
+	)
+	tests := []struct {
+		name  string
+		feeds []feed
+	}{
+		{"a system call interrupted by a signal and restarted is one call", []feed{
+			{kind: syscall, site: siteNone, from: running, to: insyscall, want: ev(sRunning, sSyscall, event.ViaSyscall, "")},
+			{kind: syscall, site: siteNone, from: running, to: insyscall},
+			{kind: syscall, site: siteNone, from: insyscall, to: running, want: ev(sSyscall, sRunning, event.ViaSyscall, "")},
+			{kind: syscall, site: siteNone, from: insyscall, to: running},
+		}},
+		{"attached in the middle of a system call", []feed{
+			{kind: syscall, site: siteNone, from: insyscall, to: running, want: ev(sSyscall, sRunning, event.ViaSyscall, "")},
+		}},
+		{"a P lost in a system call, up to Go 1.25", []feed{
+			{kind: syscall, site: siteNone, from: running, to: insyscall, want: ev(sRunning, sSyscall, event.ViaSyscall, "")},
+			{kind: syscall, site: siteNone, from: insyscall, to: running, want: ev(sSyscall, sRunning, event.ViaSyscall, "")},
+			{kind: change, site: testNoP, from: insyscall, to: runnable, want: ev(sRunning, sRunnable, event.ViaNoP, "")},
+		}},
+		{"only the attempt that succeeds counts", []feed{
+			{kind: attempt, site: testSuspend, from: preempted, to: waiting},
+			{kind: change, site: testSuspend, from: running, to: preempted, want: ev(sRunning, sPreempted, event.ViaSuspend, "")},
+			{kind: attempt, site: testSuspend, from: preempted, to: waiting, want: ev(sPreempted, sWaiting, event.ViaSuspend, "preempted")},
+			{kind: attempt, site: testSuspend, from: preempted, to: waiting},
+			{kind: change, site: testReady, from: waiting, to: runnable, waker: 5, want: &event.Event{From: sWaiting, To: sRunnable, Via: event.ViaReady, Waker: 5}},
+			{kind: attempt, site: testSuspend, from: preempted, to: waiting},
+		}},
+		{"a contradiction is passed on, for gstate to count", []feed{
+			{kind: change, site: testPark, from: running, to: waiting, reason: 2, want: ev(sRunning, sWaiting, event.ViaPark, "sleep")},
+			{kind: change, site: testPark, from: running, to: waiting, reason: 2, want: ev(sRunning, sWaiting, event.ViaPark, "sleep")},
+		}},
+		{"what one site does for several causes", []feed{
+			{kind: change, site: testReady, from: waiting, to: runnable, reason: 2, want: ev(sWaiting, sRunnable, event.ViaTimer, "")},
+			{kind: change, site: testYield, from: running, to: runnable, want: ev(sRunning, sRunnable, event.ViaYield, "")},
+			{kind: change, site: testYield, from: running, to: runnable, preempt: 1, want: ev(sRunning, sRunnable, event.ViaPreempt, "")},
+			{kind: change, site: testPark, from: waiting, to: runnable, reason: 3, want: ev(sWaiting, sRunnable, event.ViaUnpark, "")},
+			{kind: change, site: testStopWorld, from: running, to: waiting, reason: 4, want: &event.Event{From: sRunning, To: sWaiting, Via: event.ViaSTW, Fake: true, Reason: "stopping the world"}},
+			{kind: change, site: testStopWorld, from: waiting, to: running, reason: 4, want: ev(sWaiting, sRunning, event.ViaSTW, "")},
+			{kind: change, site: testSwitch, from: running, to: waiting, reason: 3, want: ev(sRunning, sWaiting, event.ViaCoroutine, "coroutine")},
+		}},
+		{"a reason that the binary does not have is none", []feed{
+			{kind: change, site: testPark, from: running, to: waiting, reason: 200, want: ev(sRunning, sWaiting, event.ViaPark, "")},
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := testSequencer()
+			for i, f := range tt.feeds {
+				got := s.event(&record{kind: f.kind, site: f.site, goid: 7, tgid: 3, tid: 4, m: 1, p: 2, time: uint64(i), from: f.from, to: f.to, reason: f.reason, preempt: f.preempt, other: f.waker})
+				if got == nil || f.want == nil {
+					if (got == nil) != (f.want == nil) {
+						t.Errorf("record %d: event %+v, want %+v", i, got, f.want)
+					}
+					continue
+				}
+				want := *f.want
+				want.GoID, want.PID, want.TID, want.M, want.P, want.Time = 7, 3, 4, 1, 2, int64(i)
+				if *got != want {
+					t.Errorf("record %d:\n got %+v\nwant %+v", i, *got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestSequenceExec(t *testing.T) {
+	s := testSequencer()
+	enter := record{kind: gtraceKindKIND_SYSCALL, site: siteNone, goid: 7, tgid: 3, from: 2, to: 3}
+	if s.event(&enter) == nil || s.event(&enter) != nil {
+		t.Fatal("a repeated system call is not recognised")
+	}
+	if e := s.event(&record{kind: gtraceKindKIND_EXEC, tgid: 3}); e == nil || e.Kind != event.Exec || e.PID != 3 {
+		t.Fatalf("exec gives %+v", e)
+	}
+	if s.event(&enter) == nil {
+		t.Error("the goroutine of the program before is still known after exec")
+	}
+}
+
+func TestBaseName(t *testing.T) {
+	for in, want := range map[string]string{
+		"runtime.ready":                                     "ready",
+		"runtime.stopTheWorld.func1":                        "stopTheWorld",
+		"runtime.gcBgMarkWorker.func2.1":                    "gcBgMarkWorker",
+		"runtime.(*gcControllerState).findRunnableGCWorker": "findRunnableGCWorker",
+	} {
+		if got := baseName(in); got != want {
+			t.Errorf("baseName(%q) = %q, want %q", in, got, want)
+		}
+	}
+}

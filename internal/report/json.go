@@ -1,0 +1,159 @@
+package report
+
+import (
+	"encoding/json"
+	"io"
+	"strconv"
+	"time"
+
+	"gopherscope/internal/event"
+	"gopherscope/internal/goruntime"
+	"gopherscope/internal/gstate"
+)
+
+// NewJSON writes one JSON object a line. The objects are appended by hand:
+// encoding/json would take most of the reader's time at a high rate.
+func NewJSON(w io.Writer, clock Clock) Transitions {
+	return &jsonWriter{buffer: buffer{w: w}, clock: clock}
+}
+
+type jsonWriter struct {
+	buffer
+	clock Clock
+	stamp stamp
+}
+
+// Event implements Transitions.
+func (j *jsonWriter) Event(e *event.Event, c gstate.Change) error {
+	b := append(j.b, `{"type":"`...)
+	switch e.Kind {
+	case event.Exec:
+		b = append(b, "exec"...)
+	case event.Exit:
+		b = append(b, "exit"...)
+	default:
+		b = append(b, "transition"...)
+	}
+	b = append(b, `","time":"`...)
+	b = j.stamp.rfc3339(b, j.clock.Wall(e.Time))
+	b = append(b, `","mono_ns":`...)
+	b = strconv.AppendInt(b, e.Time, 10)
+	if e.Kind != event.Transition {
+		b = append(b, `,"pid":`...)
+		b = strconv.AppendUint(b, uint64(e.PID), 10)
+		return j.line(append(b, '}', '\n'))
+	}
+	b = append(b, `,"goid":`...)
+	b = strconv.AppendUint(b, e.GoID, 10)
+	b = append(b, `,"from":"`...)
+	b = append(b, e.From.Name()...)
+	b = append(b, `","to":"`...)
+	b = append(b, e.To.Name()...)
+	b = append(b, '"')
+	b = j.where(b, e)
+	if c.ForKnown {
+		b = append(b, `,"for_ns":`...)
+		b = strconv.AppendInt(b, int64(c.For), 10)
+	}
+	if e.Birth != nil {
+		b = append(b, `,"parent":`...)
+		b = strconv.AppendUint(b, e.Birth.Parent, 10)
+		b = appendLocation(append(b, `,"created_by":`...), e.Birth.CreatedBy)
+		b = appendLocation(append(b, `,"start":`...), e.Birth.Start)
+	}
+	if c.Violation {
+		b = append(b, `,"violation":true`...)
+	}
+	return j.line(append(b, '}', '\n'))
+}
+
+// where appends why and where the change was made.
+func (j *jsonWriter) where(b []byte, e *event.Event) []byte {
+	if e.To == goruntime.Waiting {
+		b = appendString(append(b, `,"reason":`...), e.Reason)
+		if e.Fake {
+			b = append(b, `,"fake_wait":true`...)
+		}
+	}
+	b = append(b, `,"via":"`...)
+	b = append(b, e.Via.String()...)
+	b = append(b, `","tid":`...)
+	b = strconv.AppendUint(b, uint64(e.TID), 10)
+	b = append(b, `,"pid":`...)
+	b = strconv.AppendUint(b, uint64(e.PID), 10)
+	b = append(b, `,"m":`...)
+	b = strconv.AppendInt(b, e.M, 10)
+	b = append(b, `,"p":`...)
+	b = strconv.AppendInt(b, int64(e.P), 10)
+	if e.To == goruntime.Runnable {
+		b = append(b, `,"waker":`...)
+		b = strconv.AppendUint(b, e.Waker, 10)
+	}
+	return b
+}
+
+// Summary implements Transitions.
+func (j *jsonWriter) Summary(s *Summary) error {
+	line, err := s.JSON()
+	if err != nil {
+		return err
+	}
+	return j.line(append(append(j.b, line...), '\n'))
+}
+
+// appendLocation appends a place in the code, or null when it is unknown.
+func appendLocation(b []byte, l event.Location) []byte {
+	if l == (event.Location{}) {
+		return append(b, "null"...)
+	}
+	b = appendString(append(b, `{"func":`...), l.Func)
+	b = appendString(append(b, `,"file":`...), l.File)
+	b = append(b, `,"line":`...)
+	b = strconv.AppendInt(b, int64(l.Line), 10)
+	return append(b, '}')
+}
+
+// appendString appends s as a JSON string.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			quoted, err := json.Marshal(s) // invalid UTF-8 becomes U+FFFD
+			if err != nil {
+				return append(b, `""`...)
+			}
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}
+
+// stamp formats times that mostly lie in the same second as the one before.
+type stamp struct {
+	second int64
+	prefix []byte // up to the decimal point
+}
+
+// rfc3339 appends the time, in UTC with nine digits of the second.
+func (s *stamp) rfc3339(b []byte, wall int64) []byte {
+	return append(s.digits(b, wall, "2006-01-02T15:04:05.", time.UTC, 9), 'Z')
+}
+
+// local appends the time of day, with six digits of the second.
+func (s *stamp) local(b []byte, wall int64) []byte {
+	return s.digits(b, wall, "15:04:05.", time.Local, 6)
+}
+
+func (s *stamp) digits(b []byte, wall int64, layout string, loc *time.Location, digits int) []byte {
+	second, ns := wall/1e9, wall%1e9
+	if second != s.second || s.prefix == nil {
+		s.second = second
+		s.prefix = time.Unix(second, 0).In(loc).AppendFormat(s.prefix[:0], layout)
+	}
+	b = append(b, s.prefix...)
+	for div := int64(1e8); digits > 0; digits, div = digits-1, div/10 {
+		b = append(b, byte('0'+ns/div%10))
+	}
+	return b
+}

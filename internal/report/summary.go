@@ -1,0 +1,131 @@
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"gopherscope/internal/engine"
+)
+
+// Summary is the end of a trace: what was seen, what was not, what it cost.
+type Summary struct {
+	Engine     string
+	GoVersion  string
+	Duration   time.Duration
+	Events     uint64 // changes seen, filtered ones included
+	Violations uint64
+	Goroutines uint64 // with at least one change
+	Lost       engine.Lost
+	Cost       engine.Cost
+	TargetCPU  time.Duration // CPU time that the target used meanwhile; 0 if unknown
+}
+
+// share is the cost as a share of the CPU time that the target used, which
+// includes it; ok is false when that is unknown.
+func (s *Summary) share() (v float64, ok bool) {
+	if s.TargetCPU <= 0 {
+		return 0, false
+	}
+	return min(1, float64(s.Cost.Total)/float64(s.TargetCPU)), true
+}
+
+// Text is the summary in a sentence or two, with no newline.
+func (s *Summary) Text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d events of %d goroutines in %s, %s, %d violations", s.Events, s.Goroutines, round(s.Duration), lostText(s.Lost), s.Violations)
+	if s.Cost.NsPerUprobe == 0 && s.Cost.NsPerSyscall == 0 {
+		return b.String()
+	}
+	fmt.Fprintf(&b, "; cost the target about %s of CPU", round(s.Cost.Total))
+	if share, ok := s.share(); ok {
+		fmt.Fprintf(&b, ", %.1f %% of what it used", 100*share)
+	}
+	return b.String()
+}
+
+func lostText(l engine.Lost) string {
+	if l.Total() == 0 {
+		return "0 lost"
+	}
+	var causes []string
+	for _, c := range []struct {
+		n    uint64
+		text string
+	}{
+		{l.RingFull, "ring full"},
+		{l.ReadFault, "memory not readable"},
+		{l.Recursion, "skipped by the kernel"},
+		{l.Processes, "too many processes"},
+	} {
+		if c.n > 0 {
+			causes = append(causes, fmt.Sprintf("%d %s", c.n, c.text))
+		}
+	}
+	return fmt.Sprintf("%d lost (%s)", l.Total(), strings.Join(causes, ", "))
+}
+
+// round shortens a duration to what a reader can use: three or four digits.
+func round(d time.Duration) time.Duration {
+	switch {
+	case d >= time.Second:
+		return d.Round(time.Millisecond)
+	case d >= time.Millisecond:
+		return d.Round(10 * time.Microsecond)
+	case d >= time.Microsecond:
+		return d.Round(10 * time.Nanosecond)
+	}
+	return d
+}
+
+// jsonSummary is the summary's JSON form; the order of the keys is the order in
+// the line.
+type jsonSummary struct {
+	Type       string   `json:"type"`
+	Engine     string   `json:"engine"`
+	GoVersion  string   `json:"go_version"`
+	DurationNs int64    `json:"duration_ns"`
+	Events     uint64   `json:"events"`
+	Lost       jsonLost `json:"lost"`
+	Violations uint64   `json:"violations"`
+	Goroutines uint64   `json:"goroutines"`
+	Cost       jsonCost `json:"cost"`
+}
+
+type jsonLost struct {
+	Total     uint64 `json:"total"`
+	RingFull  uint64 `json:"ring_full"`
+	ReadFault uint64 `json:"read_fault"`
+	Recursion uint64 `json:"recursion"`
+	Processes uint64 `json:"processes"`
+}
+
+type jsonCost struct {
+	UprobeHits   uint64   `json:"uprobe_hits"`
+	SyscallHits  uint64   `json:"syscall_hits"`
+	NsPerUprobe  int64    `json:"ns_per_uprobe_hit"`
+	NsPerSyscall int64    `json:"ns_per_syscall_hit"`
+	TotalNs      int64    `json:"total_ns"`
+	TargetCPUNs  int64    `json:"target_cpu_ns"`
+	Share        *float64 `json:"share"` // null when the target's CPU time is unknown
+}
+
+// JSON is the summary as one JSON object, with no newline.
+func (s *Summary) JSON() ([]byte, error) {
+	l, c := s.Lost, s.Cost
+	j := jsonSummary{
+		Type: "summary", Engine: s.Engine, GoVersion: s.GoVersion, DurationNs: int64(s.Duration),
+		Events: s.Events, Violations: s.Violations, Goroutines: s.Goroutines,
+		Lost: jsonLost{l.Total(), l.RingFull, l.ReadFault, l.Recursion, l.Processes},
+		Cost: jsonCost{
+			UprobeHits: c.Hits.Uprobes, SyscallHits: c.Hits.Syscalls,
+			NsPerUprobe: int64(c.NsPerUprobe), NsPerSyscall: int64(c.NsPerSyscall),
+			TotalNs: int64(c.Total), TargetCPUNs: int64(s.TargetCPU),
+		},
+	}
+	if share, ok := s.share(); ok {
+		j.Cost.Share = &share
+	}
+	return json.Marshal(j)
+}

@@ -1,0 +1,203 @@
+package report
+
+import (
+	"io"
+	"path"
+	"strconv"
+	"time"
+	"unicode"
+
+	"gopherscope/internal/event"
+	"gopherscope/internal/goruntime"
+	"gopherscope/internal/gstate"
+)
+
+// NewText writes a table for people: a header, then one line a change.
+func NewText(w io.Writer, clock Clock) Transitions {
+	t := &textWriter{buffer: buffer{w: w}, clock: clock}
+	t.b = append(t.b, "TIME            STATE        GOID     PID      TGID     FROM         FOR        P    REASON               DETAIL\n"...)
+	return t
+}
+
+// The widths of the columns; the header above has the same.
+const (
+	timeWidth   = 16
+	stateWidth  = 13
+	goidWidth   = 9
+	idWidth     = 9
+	forWidth    = 11
+	pWidth      = 5
+	reasonWidth = 21
+)
+
+type textWriter struct {
+	buffer
+	clock Clock
+	stamp stamp
+}
+
+// Event implements Transitions.
+func (t *textWriter) Event(e *event.Event, c gstate.Change) error {
+	b, start := t.b, len(t.b)
+	col := start
+	pad := func(width int) {
+		for col += width; len(b) < col; {
+			b = append(b, ' ')
+		}
+		if len(b) > col || b[len(b)-1] != ' ' {
+			b = append(b, ' ') // a wide value moves the rest of its line
+			col = len(b)
+		}
+	}
+	wall := t.clock.Wall(e.Time)
+	b = t.stamp.local(b, wall)
+	pad(timeWidth)
+	if e.Kind != event.Transition {
+		return t.line(appendProcessEvent(b, e))
+	}
+	b = append(b, e.To.String()...)
+	pad(stateWidth)
+	b = strconv.AppendUint(b, e.GoID, 10)
+	pad(goidWidth)
+	b = strconv.AppendUint(b, uint64(e.TID), 10)
+	pad(idWidth)
+	b = strconv.AppendUint(b, uint64(e.PID), 10)
+	pad(idWidth)
+	b = append(b, e.From.String()...)
+	pad(stateWidth)
+	if c.ForKnown {
+		b = appendDuration(b, c.For)
+		if c.For >= time.Microsecond && c.For < time.Millisecond {
+			col++ // the µ has two bytes and takes one place
+		}
+	} else {
+		b = append(b, '-')
+	}
+	pad(forWidth)
+	if e.P == event.NoP {
+		b = append(b, '-')
+	} else {
+		b = strconv.AppendInt(b, int64(e.P), 10)
+	}
+	pad(pWidth)
+	if e.To == goruntime.Waiting && e.Reason != "" {
+		b = append(b, printable(e.Reason)...)
+	} else {
+		b = append(b, '-')
+	}
+	pad(reasonWidth)
+	b = appendDetail(b, e)
+	if c.Violation {
+		b = append(b, "  (violation: a change before this one is missing)"...)
+	}
+	for b[len(b)-1] == ' ' {
+		b = b[:len(b)-1]
+	}
+	return t.line(append(b, '\n'))
+}
+
+func appendProcessEvent(b []byte, e *event.Event) []byte {
+	b = append(b, "process "...)
+	b = strconv.AppendUint(b, uint64(e.PID), 10)
+	if e.Kind == event.Exec {
+		return append(b, " executes another program: its goroutines are gone\n"...)
+	}
+	return append(b, " ended\n"...)
+}
+
+// appendDetail says who or what is behind a change.
+func appendDetail(b []byte, e *event.Event) []byte {
+	switch {
+	case e.Birth != nil:
+		return appendBirth(b, e.Birth)
+	case e.Waker != 0:
+		return strconv.AppendUint(append(b, "readied by "...), e.Waker, 10)
+	case e.Fake:
+		return append(b, "still on its M"...)
+	}
+	switch e.Via {
+	case event.ViaTimer:
+		return append(b, "readied by a timer"...)
+	case event.ViaNetpoll:
+		return append(b, "readied by the network poller"...)
+	case event.ViaGC:
+		return append(b, "garbage collector"...)
+	case event.ViaReady, event.ViaOther:
+		if e.To == goruntime.Runnable {
+			return append(b, "readied by the scheduler"...)
+		}
+	case event.ViaUnpark:
+		return append(b, "no need to wait"...)
+	case event.ViaYield:
+		return append(b, "yielded"...)
+	case event.ViaPreempt:
+		return append(b, "preempted"...)
+	case event.ViaNoP:
+		return append(b, "lost its P in the system call"...)
+	case event.ViaCgo:
+		return append(b, "cgo"...)
+	case event.ViaExtraM:
+		return append(b, "thread of C code"...)
+	case event.ViaCoroutine:
+		return append(b, "coroutine switch"...)
+	case event.ViaSuspend:
+		return append(b, "stack scan"...)
+	}
+	return b
+}
+
+func appendBirth(b []byte, birth *event.Birth) []byte {
+	if birth.Parent == 0 {
+		b = append(b, "created by the runtime"...)
+	} else {
+		b = strconv.AppendUint(append(b, "created by "...), birth.Parent, 10)
+	}
+	if l := birth.CreatedBy; l.Func != "" {
+		b = append(b, ' ')
+		b = append(b, printable(l.Func)...)
+		b = append(b, " at "...)
+		b = append(b, printable(path.Base(l.File))...)
+		b = append(b, ':')
+		b = strconv.AppendInt(b, int64(l.Line), 10)
+	}
+	if birth.Start.Func != "" {
+		b = append(b, ", start "...)
+		b = append(b, printable(birth.Start.Func)...)
+	}
+	return b
+}
+
+// appendDuration appends d with three or four digits: 812ns, 41.2µs, 3.41s.
+func appendDuration(b []byte, d time.Duration) []byte {
+	for _, u := range []struct {
+		unit time.Duration
+		name string
+	}{{time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}, {time.Millisecond, "ms"}, {time.Microsecond, "µs"}} {
+		if d < u.unit {
+			continue
+		}
+		v := float64(d) / float64(u.unit)
+		digits := 2
+		if v >= 10 {
+			digits = 1
+		}
+		return append(strconv.AppendFloat(b, v, 'f', digits, 64), u.name...)
+	}
+	return append(strconv.AppendInt(b, int64(d), 10), "ns"...)
+}
+
+// printable returns s with every character that could control a terminal
+// escaped as Go source would.
+func printable(s string) string {
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			q := strconv.Quote(s)
+			return q[1 : len(q)-1]
+		}
+	}
+	return s
+}
+
+// Summary implements Transitions: the summary of a table goes elsewhere, to
+// the messages, so that the table stays a table.
+func (t *textWriter) Summary(*Summary) error { return nil }

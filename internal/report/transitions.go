@@ -1,0 +1,52 @@
+package report
+
+import (
+	"io"
+
+	"gopherscope/internal/event"
+	"gopherscope/internal/gstate"
+)
+
+// Transitions writes a stream of events.
+type Transitions interface {
+	// Event writes one event and what is known beyond it. The line may stay in
+	// a buffer until Flush.
+	Event(e *event.Event, c gstate.Change) error
+	// Summary writes the end of the stream, where the format has one.
+	Summary(s *Summary) error
+	// Flush hands everything to the underlying writer.
+	Flush() error
+}
+
+// Clock gives the wall-clock time of a CLOCK_MONOTONIC reading.
+type Clock interface {
+	// Wall is the Unix time, in nanoseconds, of the monotonic time mono.
+	Wall(mono int64) int64
+}
+
+// bufferSize holds the lines of one poll at a high rate.
+const bufferSize = 256 << 10
+
+// buffer collects lines. After a write error it stays empty and keeps the error.
+type buffer struct {
+	w   io.Writer
+	b   []byte
+	err error
+}
+
+func (b *buffer) line(p []byte) error {
+	b.b = p
+	if len(b.b) >= bufferSize {
+		return b.Flush()
+	}
+	return b.err
+}
+
+// Flush implements Transitions.
+func (b *buffer) Flush() error {
+	if len(b.b) > 0 && b.err == nil {
+		_, b.err = b.w.Write(b.b)
+	}
+	b.b = b.b[:0]
+	return b.err
+}
