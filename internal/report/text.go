@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"gopherscope/internal/event"
 	"gopherscope/internal/goruntime"
@@ -190,7 +191,7 @@ func appendDuration(b []byte, d time.Duration) []byte {
 // escaped as Go source would.
 func printable(s string) string {
 	for _, r := range s {
-		if !unicode.IsPrint(r) {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
 			q := strconv.Quote(s)
 			return q[1 : len(q)-1]
 		}

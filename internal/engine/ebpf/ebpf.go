@@ -20,6 +20,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 
 	"gopherscope/internal/engine"
 	"gopherscope/internal/event"
@@ -185,7 +186,11 @@ func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 	if e.follow != nil {
 		return e.follow.reap(func(tgid uint32) error {
 			e.seq.forget(tgid)
-			return emit(&event.Event{Kind: event.Exit, PID: tgid})
+			var now unix.Timespec
+			if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+				return fmt.Errorf("read clock: %w", err)
+			}
+			return emit(&event.Event{Kind: event.Exit, Time: now.Nano(), PID: tgid})
 		})
 	}
 	return nil

@@ -13,9 +13,13 @@ import (
 // them are traced, and notices when one is gone.
 type follower struct {
 	kernel *ebpf.Map      // `processes` in bpf/gtrace.bpf.c
-	pidfds map[uint32]int // -1 when the process was gone before it could be opened
+	pidfds map[uint32]int // by tgid; noPidfd once the process is known to be gone
 	next   time.Time      // when to look again
 }
+
+// noPidfd stands for a process that has ended. Its last records may still be in
+// the ring, so it is forgotten only after the ring has been read once more.
+const noPidfd = -1
 
 // reapInterval bounds how often the processes are looked at; a PID that is used
 // anew within it is told apart by sched_process_exec.
@@ -32,12 +36,13 @@ func (f *follower) saw(tgid uint32) {
 	}
 	fd, err := unix.PidfdOpen(int(tgid), 0)
 	if err != nil {
-		fd = -1
+		fd = noPidfd
 	}
 	f.pidfds[tgid] = fd
 }
 
-// reap calls gone for each process that has ended since the last call.
+// reap calls gone for each process that has ended and whose records have all
+// been read. It is called when the ring is empty.
 func (f *follower) reap(gone func(tgid uint32) error) error {
 	now := time.Now()
 	if now.Before(f.next) {
@@ -45,12 +50,12 @@ func (f *follower) reap(gone func(tgid uint32) error) error {
 	}
 	f.next = now.Add(reapInterval)
 	for tgid, fd := range f.pidfds {
-		if fd >= 0 {
-			poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-			if n, err := unix.Poll(poll, 0); err != nil || n == 0 {
-				continue
+		if fd != noPidfd {
+			if ended(fd) {
+				unix.Close(fd)
+				f.pidfds[tgid] = noPidfd
 			}
-			unix.Close(fd)
+			continue
 		}
 		delete(f.pidfds, tgid)
 		if err := f.kernel.Delete(tgid); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
@@ -63,11 +68,19 @@ func (f *follower) reap(gone func(tgid uint32) error) error {
 	return nil
 }
 
+// ended says whether the process of a pidfd has ended: the descriptor becomes
+// readable then (pidfd_open(2)).
+func ended(fd int) bool {
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(poll, 0)
+	return err == nil && n > 0
+}
+
 // Close releases the processes.
 func (f *follower) Close() error {
 	var errs []error
 	for _, fd := range f.pidfds {
-		if fd >= 0 {
+		if fd != noPidfd {
 			errs = append(errs, unix.Close(fd))
 		}
 	}

@@ -141,3 +141,18 @@ func TestBaseName(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkSequence(b *testing.B) {
+	s := testSequencer()
+	var raw [recordSize]byte
+	r := record{kind: gtraceKindKIND_CHANGE, tgid: 3, m: 1}
+	for i := range b.N {
+		if !r.decode(raw[:]) {
+			b.Fatal("decode")
+		}
+		r.kind, r.goid, r.from, r.to = gtraceKindKIND_CHANGE, uint64(i%1000), 2, 4
+		if s.event(&r) == nil {
+			b.Fatal("no event")
+		}
+	}
+}

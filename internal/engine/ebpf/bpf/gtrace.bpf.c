@@ -270,8 +270,14 @@ int on_birth(struct user_regs *ctx)
 	count(COUNT_UPROBE);
 
 	u64 cookie = bpf_get_attach_cookie(ctx);
-	u64 gp = COOKIE_FLAGS(cookie) & SITE_G_IN_ARG1 ? REG_ARG1(ctx) : REG_ARG0(ctx);
+	u64 gp = REG_ARG0(ctx), arg1 = REG_ARG1(ctx);
 	u32 status = 0;
+
+	// Both are read before the choice: the compiler would otherwise choose
+	// between two context pointers, which the verifier refuses.
+	asm volatile("" : "+r"(gp), "+r"(arg1));
+	if (COOKIE_FLAGS(cookie) & SITE_G_IN_ARG1)
+		gp = arg1;
 
 	READ(&status, gp + layout.g_status);
 	u8 kind = (status & ~G_SCAN) == G_WAITING ? KIND_BIRTH_PARKED : KIND_BIRTH;

@@ -1,0 +1,50 @@
+package cli_test
+
+import (
+	"flag"
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"gopherscope/internal/cli"
+	"gopherscope/internal/testenv"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files in the scripts")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"gopherscope": func() {
+			os.Exit(cli.Main(os.Args[1:], cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+		},
+	})
+}
+
+// TestScript runs the command line as a user would, with this test binary
+// standing in for the program: help, and bad input that fails before anything
+// privileged is tried.
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", UpdateScripts: *update})
+}
+
+// TestLiveScript runs scripts that trace. They find Go programs to trace in the
+// environment: see testdata/testprog.
+func TestLiveScript(t *testing.T) {
+	testenv.RequireBPF(t)
+	programs := map[string]string{
+		"PINGPONG": testenv.BuildTarget(t, "pingpong", testenv.Build{}),
+		"IDLE":     testenv.BuildTarget(t, "idle", testenv.Build{}),
+		"SPAWN":    testenv.BuildTarget(t, "spawn", testenv.Build{}),
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/live",
+		UpdateScripts: *update,
+		Setup: func(e *testscript.Env) error {
+			for name, path := range programs {
+				e.Setenv(name, path)
+			}
+			return nil
+		},
+	})
+}
