@@ -46,7 +46,7 @@ func (f *File) ABI0CallSites(callee string, in func(caller string) bool) ([]Site
 		return nil, fmt.Errorf("calls of %s: %w", callee, ErrNoSymbol)
 	}
 	wrappers := map[uint64]bool{}
-	for _, w := range f.runtimeFuncs() {
+	for w := range f.runtimeFuncs() {
 		if w.Name == callee && w.Entry != fn.Entry {
 			wrappers[w.Entry] = true
 		}
@@ -102,7 +102,7 @@ func (f *File) callSites(targets map[uint64]bool, callee string, in func(string)
 		find = armCalls
 	}
 	var sites []Site
-	for _, fn := range f.runtimeFuncs() {
+	for fn := range f.runtimeFuncs() {
 		if in != nil && !in(fn.Name) {
 			continue
 		}
