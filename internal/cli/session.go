@@ -45,7 +45,11 @@ func (s *session) start(op operand, ring int) error {
 	for _, note := range s.target.Notes {
 		s.term.notef("note: %s", note)
 	}
-	eng, err := ebpf.Start(s.target, &ebpf.Options{RingBytes: ring, PIDNamespace: pidNamespace()})
+	ns, err := process.SelfPIDNS()
+	if err != nil {
+		return err
+	}
+	eng, err := ebpf.Start(s.target, &ebpf.Options{RingBytes: ring, PIDNamespace: &ns})
 	if err != nil {
 		return fmt.Errorf("attach: %w", err)
 	}
@@ -160,8 +164,19 @@ func (s *session) cpuUsed() time.Duration {
 	if now, err := s.proc.CPUTime(); err == nil {
 		return now - s.cpu
 	}
+	if s.launched == nil || !s.proc.Exited() {
+		return 0
+	}
+	<-s.launched.Ended()
+	if state := s.launched.State(); state != nil {
+		return state.UserTime() + state.SystemTime() - s.cpu
+	}
 	return 0
 }
+
+// launchedGrace is how long a program that we launched may take to end when
+// asked to.
+const launchedGrace = 5 * time.Second
 
 // close detaches and, if we launched the target and it still runs, ends it.
 func (s *session) close() error {
@@ -170,8 +185,30 @@ func (s *session) close() error {
 		errs = append(errs, s.engine.Close())
 	}
 	if s.launched != nil {
-		errs = append(errs, s.endLaunched())
+		if !s.launched.Exited() {
+			s.term.notef("ending the program that was launched (PID %d)", s.launched.PID())
+			s.launched.Terminate(launchedGrace)
+		}
+		<-s.launched.Ended()
 	}
+	return errors.Join(append(errs, s.release())...)
+}
+
+// abandon is close for a session that did not start: a launched program has not
+// run yet and is killed.
+func (s *session) abandon() error {
+	var errs []error
+	if s.engine != nil {
+		errs = append(errs, s.engine.Close())
+	}
+	if s.launched != nil {
+		s.launched.Kill()
+	}
+	return errors.Join(append(errs, s.release())...)
+}
+
+func (s *session) release() error {
+	var errs []error
 	if s.target != nil {
 		errs = append(errs, s.target.Close())
 	}

@@ -45,51 +45,50 @@ func (f *File) ProbePoint(fn string) (Point, error) {
 	if err != nil {
 		return Point{}, fmt.Errorf("probe point of %s: %w", fn, err)
 	}
-	if len(code) == 0 {
-		return Point{}, fmt.Errorf("probe point of %s: no code", fn)
+	if len(code) == 0 || len(code)%int(f.quantum) != 0 {
+		return Point{}, fmt.Errorf("probe point of %s: bad length of code: %d", fn, len(code))
 	}
-	if f.Arch() == ARM64 {
+	if f.arch == ARM64 {
 		return armProbePoint(code, fun.Entry), nil
 	}
 	return x86ProbePoint(code, fun.Entry), nil
 }
 
-// x86ProbePoint is ProbePoint for amd64 code linked at entry.
+// x86ProbePoint is ProbePoint for amd64 code, which is not empty, linked at entry.
 func x86ProbePoint(code []byte, entry uint64) Point {
-	check := -1 // offset of the last stack check branch
-	point := func(off int, in x86asm.Inst) Point {
-		return Point{
-			PC:       entry + uint64(off),
-			Emulated: x86Emulated(code[off:], in),
-			Insn:     x86asm.GNUSyntax(in, entry+uint64(off), nil),
-		}
-	}
-	off := 0
-	for range maxProbeInsns {
+	check := -1 // offset of the last branch of the stack check
+	for n, off := 0, 0; n < maxProbeInsns && off < len(code); n++ {
 		in, err := decodeX86(code[off:])
 		if err != nil {
 			break
 		}
 		switch {
-		case x86Emulated(code[off:], in) && x86StackCheck(code, off, in):
+		case !x86Emulated(code[off:], in):
+			if !x86KeepsArgs(in) {
+				n = maxProbeInsns // here the arguments end
+			}
+		case x86StackCheck(code, off, in):
 			check = off
-		case x86Emulated(code[off:], in):
-			return point(off, in)
-		case !x86KeepsArgs(in):
-			off = len(code) // the arguments end here
+		default:
+			return x86Point(code, off, entry)
 		}
-		if off += in.Len; off >= len(code) {
-			break
-		}
+		off += in.Len
 	}
-	if check >= 0 {
-		in, _ := decodeX86(code[check:])
-		p := point(check, in)
-		p.Repeats = true
-		return p
+	if check < 0 {
+		return x86Point(code, 0, entry)
 	}
-	in, _ := decodeX86(code)
-	p := point(0, in)
+	p := x86Point(code, check, entry)
+	p.Repeats = true
+	return p
+}
+
+// x86Point is the instruction at off as a probe point.
+func x86Point(code []byte, off int, entry uint64) Point {
+	p := Point{PC: entry + uint64(off)}
+	if in, err := decodeX86(code[off:]); err == nil && in.Op != 0 {
+		p.Emulated = x86Emulated(code[off:], in)
+		p.Insn = x86asm.GNUSyntax(in, p.PC, nil)
+	}
 	return p
 }
 
@@ -163,35 +162,38 @@ var x86Args = map[x86asm.Reg]bool{
 // armArgs is R0 to R4.
 const armArgs regs = 0x1f
 
-// armProbePoint is ProbePoint for arm64 code linked at entry.
+// armProbePoint is ProbePoint for arm64 code, of whole instructions and not
+// empty, linked at entry.
 func armProbePoint(code []byte, entry uint64) Point {
-	point := func(off int) Point {
-		p := Point{PC: entry + uint64(off), Emulated: armWord(code, off).emulated()}
-		if in, err := arm64asm.Decode(code[off:]); err == nil {
-			p.Insn = arm64asm.GNUSyntax(in)
-		}
-		return p
-	}
-	check := -1
-	for off := 0; off+4 <= len(code) && off < 4*maxProbeInsns; off += 4 {
+	check := -1 // offset of the last branch of the stack check
+	for off := 0; off < len(code) && off < 4*maxProbeInsns; off += 4 {
 		w := armWord(code, off)
-		if w.emulated() && armStackCheck(code, off) {
-			check = off
+		if !w.emulated() {
+			if w.writes()&armArgs != 0 || w.endsRun() {
+				break
+			}
 			continue
 		}
-		if w.emulated() {
-			return point(off)
+		if !armStackCheck(code, off) {
+			return armPoint(code, off, entry)
 		}
-		if w.writes()&armArgs != 0 || w.endsRun() {
-			break
-		}
+		check = off
 	}
-	if check >= 0 {
-		p := point(check)
-		p.Repeats = true
-		return p
+	if check < 0 {
+		return armPoint(code, 0, entry)
 	}
-	return point(0)
+	p := armPoint(code, check, entry)
+	p.Repeats = true
+	return p
+}
+
+// armPoint is the instruction at off as a probe point.
+func armPoint(code []byte, off int, entry uint64) Point {
+	p := Point{PC: entry + uint64(off), Emulated: armWord(code, off).emulated()}
+	if in, err := arm64asm.Decode(code[off:]); err == nil {
+		p.Insn = arm64asm.GNUSyntax(in)
+	}
+	return p
 }
 
 // emulated says whether the kernel emulates the instruction.
