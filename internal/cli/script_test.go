@@ -1,7 +1,6 @@
 package cli_test
 
 import (
-	"flag"
 	"os"
 	"testing"
 
@@ -10,8 +9,6 @@ import (
 	"gopherscope/internal/cli"
 	"gopherscope/internal/testenv"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files in the scripts")
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
@@ -25,7 +22,7 @@ func TestMain(m *testing.M) {
 // standing in for the program: help, and bad input that fails before anything
 // privileged is tried.
 func TestScript(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script", UpdateScripts: *update})
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", UpdateScripts: testenv.Update()})
 }
 
 // TestLiveScript runs scripts that trace. They find Go programs to trace in the
@@ -39,7 +36,7 @@ func TestLiveScript(t *testing.T) {
 	}
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/live",
-		UpdateScripts: *update,
+		UpdateScripts: testenv.Update(),
 		Setup: func(e *testscript.Env) error {
 			for name, path := range programs {
 				e.Setenv(name, path)

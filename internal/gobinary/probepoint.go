@@ -108,13 +108,14 @@ func x86Emulated(code []byte, in x86asm.Inst) bool {
 	return false
 }
 
-// x86StackCheck says whether in, at off, is a branch of the stack check: the
-// code that it goes to calls morestack and jumps back to the entry.
+// x86StackCheck says whether in, at off, is a branch of the stack check: it goes
+// forward to code that calls one function, morestack, and then jumps to the entry.
 func x86StackCheck(code []byte, off int, in x86asm.Inst) bool {
 	rel, ok := in.Args[0].(x86asm.Rel)
 	if !ok || in.Op == x86asm.CALL || in.Op == x86asm.JMP {
 		return false
 	}
+	calls := 0
 	at := off + in.Len + int(rel)
 	for range maxProbeInsns {
 		if at <= off || at >= len(code) {
@@ -125,9 +126,12 @@ func x86StackCheck(code []byte, off int, in x86asm.Inst) bool {
 			return false
 		}
 		at += in.Len
-		if in.Op == x86asm.JMP {
+		switch in.Op {
+		case x86asm.CALL:
+			calls++
+		case x86asm.JMP:
 			rel, ok := in.Args[0].(x86asm.Rel)
-			return ok && at+int(rel) == 0
+			return ok && at+int(rel) == 0 && calls == 1
 		}
 	}
 	return false
@@ -205,18 +209,22 @@ func (w armInst) emulated() bool {
 	return ok
 }
 
-// armStackCheck is x86StackCheck for arm64: a conditional branch at off to code
-// that calls morestack and branches back to the entry.
+// armStackCheck is x86StackCheck for the instruction at off in arm64 code.
 func armStackCheck(code []byte, off int) bool {
 	w := armWord(code, off)
 	to, ok := w.branch(uint64(off))
 	if !ok || w.isB() || w.isBL() || to <= uint64(off) {
 		return false
 	}
-	for at := to; at+4 <= uint64(len(code)) && at < to+4*maxProbeInsns; at += 4 {
-		if w := armWord(code, int(at)); w.isB() {
+	calls := 0
+	for at := to; at < uint64(len(code)) && at < to+4*maxProbeInsns; at += 4 {
+		w := armWord(code, int(at))
+		switch {
+		case w.isCall():
+			calls++
+		case w.isB():
 			back, _ := w.branch(at)
-			return back == 0
+			return back == 0 && calls == 1
 		}
 	}
 	return false

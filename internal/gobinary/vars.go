@@ -4,20 +4,21 @@ import "fmt"
 
 // Allgs is the address of runtime.allgs, the slice of pointers to all g structs
 // that there ever were: the one slice variable that runtime.allgadd appends to
-// (runtime/proc.go, Go 1.18 to 1.27).
+// (runtime/proc.go, Go 1.18 to 1.27). ErrNoSymbol when the code does not show it.
 func (f *File) Allgs() (uint64, error) {
 	return f.sliceVar("runtime.allgs", "runtime.allgadd", 3)
 }
 
 // Allp is the address of runtime.allp, the slice of pointers to all p structs:
-// the slice variable that runtime.preemptall goes through (runtime/proc.go,
-// Go 1.18 to 1.27).
+// the one slice variable that runtime.preemptall goes through (runtime/proc.go,
+// Go 1.18 to 1.27). ErrNoSymbol when the code does not show it.
 func (f *File) Allp() (uint64, error) {
 	return f.sliceVar("runtime.allp", "runtime.preemptall", 2)
 }
 
-// sliceVar finds a slice variable in the function user: the lowest address of
-// writable data of which so many consecutive words are referred to there.
+// sliceVar finds a slice variable in the function user: the address of writable
+// data of which so many consecutive words are referred to there. There must be
+// just one.
 func (f *File) sliceVar(name, user string, words int) (uint64, error) {
 	fn, ok := f.Func(user)
 	if !ok {
@@ -33,18 +34,18 @@ func (f *File) sliceVar(name, user string, words int) (uint64, error) {
 			used[r.addr+8] = true
 		}
 	}
-	found := uint64(0)
+	var found []uint64
 	for addr := range used {
-		whole := true
-		for i := 1; i < words; i++ {
-			whole = whole && used[addr+8*uint64(i)]
+		n := 1
+		for n < words && used[addr+8*uint64(n)] {
+			n++
 		}
-		if whole && (found == 0 || addr < found) {
-			found = addr
+		if n == words {
+			found = append(found, addr)
 		}
 	}
-	if found == 0 {
-		return 0, fmt.Errorf("address of %s: %s does not show it: %w", name, user, ErrNoSymbol)
+	if len(found) != 1 {
+		return 0, fmt.Errorf("address of %s: %s shows %d candidates: %w", name, user, len(found), ErrNoSymbol)
 	}
-	return found, nil
+	return found[0], nil
 }

@@ -32,3 +32,7 @@ func Golden(t testing.TB, path string, got []byte) {
 		t.Errorf("%s differs (-want +got; run the test with -update to accept):\n%s", path, diff)
 	}
 }
+
+// Update tells whether golden files are to be rewritten, for tests whose
+// harness does it.
+func Update() bool { return *update }

@@ -84,6 +84,7 @@ const (
 	gtraceVarEnabled      = "enabled"
 	gtraceVarKinds        = "kinds"
 	gtraceVarLayout       = "layout"
+	gtraceVarRecords      = "records"
 	gtraceVarScope        = "scope"
 )
 
@@ -155,6 +156,7 @@ type gtraceVariableSpecs struct {
 	Enabled      *ebpf.VariableSpec `ebpf:"enabled"`
 	Kinds        *ebpf.VariableSpec `ebpf:"kinds"`
 	Layout       *ebpf.VariableSpec `ebpf:"layout"`
+	Records      *ebpf.VariableSpec `ebpf:"records"`
 	Scope        *ebpf.VariableSpec `ebpf:"scope"`
 }
 
@@ -199,6 +201,7 @@ type gtraceVariables struct {
 	Enabled      *ebpf.Variable `ebpf:"enabled"`
 	Kinds        *ebpf.Variable `ebpf:"kinds"`
 	Layout       *ebpf.Variable `ebpf:"layout"`
+	Records      *ebpf.Variable `ebpf:"records"`
 	Scope        *ebpf.Variable `ebpf:"scope"`
 }
 

@@ -432,7 +432,8 @@ int on_exec(void *ctx)
 	return 0;
 }
 
-// Keep the enums in the object's type information, from where Go reads them.
+// Keep the contract in the object's type information, from where Go reads it.
+const struct record *records __attribute__((unused));
 const enum kind *kinds __attribute__((unused));
 const enum counter *counter_names __attribute__((unused));
 
