@@ -47,7 +47,10 @@ func (f *File) Build() Build {
 		b.PIE = f.header.Type == elf.ET_DYN
 		b.Cgo = f.callsC()
 		_, b.Race = f.Func("runtime.racecall")
-		f.readSettings(b)
+		b.Trimpath = f.trimmed()
+		if info, err := buildinfo.Read(f.reader); err == nil {
+			b.Main = info.Path
+		}
 	})
 	return f.build
 }
@@ -61,39 +64,31 @@ func (f *File) callsC() bool {
 	return false
 }
 
-// readSettings adds what the go command recorded.
-func (f *File) readSettings(b *Build) {
-	info, err := buildinfo.Read(f.reader)
-	if err != nil {
-		return
+// trimmed says whether source files are recorded without the directories that
+// they were in.
+func (f *File) trimmed() bool {
+	fn, ok := f.Func("runtime.schedinit")
+	if !ok {
+		return false
 	}
-	b.Main = info.Path
-	for _, s := range info.Settings {
-		on := s.Value == "true"
-		switch s.Key {
-		case "-race":
-			b.Race = b.Race || on
-		case "-trimpath":
-			b.Trimpath = on
-		}
-	}
+	file, _ := f.fileLine(fn, fn.Entry)
+	return file != "" && !strings.HasPrefix(file, "/")
 }
 
 // readVersion takes the version from the build information. It stays unknown
-// when there is none: see readBuildVersion.
+// when there is none, or an obfuscator's: see readBuildVersion.
 func (f *File) readVersion() error {
 	info, err := buildinfo.Read(f.reader)
-	if err != nil || info.GoVersion == "" {
+	if err != nil {
 		return nil
 	}
-	return f.setVersion(info.GoVersion)
+	if v, err := goruntime.ParseVersion(info.GoVersion); err == nil {
+		return f.setVersion(v)
+	}
+	return nil
 }
 
-func (f *File) setVersion(text string) error {
-	v, err := goruntime.ParseVersion(text)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnsupportedGo, err)
-	}
+func (f *File) setVersion(v goruntime.Version) error {
 	if v.TooOld() {
 		return fmt.Errorf("%w: %s is older than go1.%d", ErrUnsupportedGo, v, goruntime.MinMinor)
 	}
@@ -117,8 +112,8 @@ func (f *File) readBuildVersion() error {
 			continue
 		}
 		for _, addr := range []uint64{r.addr, r.addr - 8} { // the string, or its length
-			if text := f.goString(addr, maxVersion); strings.HasPrefix(text, "go1.") || strings.HasPrefix(text, "devel ") {
-				return f.setVersion(text)
+			if v, err := goruntime.ParseVersion(f.goString(addr, maxVersion)); err == nil {
+				return f.setVersion(v)
 			}
 		}
 	}

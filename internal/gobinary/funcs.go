@@ -12,7 +12,7 @@ import (
 // A Func is a function as the compiler made it: inlined calls are part of their
 // callers.
 type Func struct {
-	Name       string // as runtime.Func.Name has it
+	Name       string // with its package and, of a generic function, type arguments
 	Entry, End uint64 // addresses as linked, End excluded; padding may precede it
 
 	record uint64 // address of its _func record
@@ -21,17 +21,24 @@ type Func struct {
 // Offsets in a function's record (runtime/runtime2.go, type _func), all words of
 // 4 bytes. The record of Go 1.20 and later is longer by one word, startLine.
 const (
-	recEntry    = 0
-	recName     = 4
-	recSP       = 16 // this one and the next two: offsets in pclntab.pcs
-	recFile     = 20
-	recLine     = 24
-	recNumPC    = 28
-	recCU       = 32
-	recSize118  = 40
-	recSize120  = 44
-	maxFuncdata = 255
+	recName    = 4
+	recSP      = 16 // this one and the next two: offsets in pclntab.pcs
+	recFile    = 20
+	recLine    = 24
+	recNumPC   = 28 // the number of pcdata tables
+	recCU      = 32 // index in pclntab.cus
+	recSize118 = 40
+	recSize120 = 44
 )
+
+// recordSize is the size of a function's record. Its last byte is the number of
+// funcdata offsets. The pcdata and funcdata offsets follow, 4 bytes each.
+func (t *pclntab) recordSize() uint64 {
+	if t.go118 {
+		return recSize118
+	}
+	return recSize120
+}
 
 // runtimePrefix begins the names of the functions that are indexed.
 const runtimePrefix = "runtime."
@@ -116,8 +123,10 @@ func (f *File) nameOffsets(prefix string) iter.Seq[uint32] {
 					return
 				}
 			}
-			// Go on so that a name across the edge is seen.
-			off += uint64(max(len(b)-len(pattern)+1, 1))
+			if off += uint64(len(b)); off >= names.size || len(b) < len(pattern) {
+				return
+			}
+			off -= uint64(len(pattern) - 1) // a name may lie across the edge
 		}
 	}
 }
@@ -212,6 +221,9 @@ func (f *File) Func(name string) (Func, bool) {
 }
 
 func (f *File) findFunc(name string) (found Func, ok bool) {
+	if len(name) >= maxCString {
+		return Func{}, false
+	}
 	for off := range f.nameOffsets(name + "\x00") {
 		f.scanFuncs(func(i int, nameOff uint32) bool {
 			if nameOff != off {

@@ -1,80 +1,97 @@
 package gobinary
 
-// Indices of tables attached to a function (internal/abi/symtab.go, the same
-// from Go 1.18 to 1.27).
+import (
+	"math"
+	"strings"
+)
+
+// Numbers of the tables that go with a function (internal/abi/symtab.go; the
+// same from Go 1.18 to 1.27).
 const (
-	pcdataInlTree    = 2
+	pcdataInlTree    = 2 // by pc: index in the inline tree
 	funcdataInlTree  = 3
 	funcdataWrapInfo = 7
 )
 
-// maxInlined bounds the frames that one pc expands to.
-const maxInlined = 200
+// maxInlineDepth bounds the inlined frames at one pc. The compiler's budget for
+// inlining keeps them far below; a damaged inline tree may be cyclic.
+const maxInlineDepth = 256
 
-// Frame is one call of a stack: a function and the line it is at.
+// A Frame is a function's part of a call stack.
 type Frame struct {
-	Func    string
-	File    string // as recorded; may be trimmed
-	Line    int    // 1-based; 0 if unknown
-	Inlined bool   // into the frame that follows
+	Func    string // name as the runtime prints it, type arguments as "[...]"
+	File    string // as recorded, perhaps trimmed; "" if unknown
+	Line    int    // from 1; 0 if unknown
+	Inlined bool   // inlined into the frame that follows
 }
 
-// Frames expands pc to the calls that it is in, innermost first, inlined ones
-// included. For a return address, pass the address before it. It is nil when pc
-// is in no Go function.
+// Frames are the functions that pc belongs to, innermost first: those inlined
+// there, and last the one whose code it is. It is nil if pc is not in Go code.
+//
+// The lines are those of the instruction at pc. For a return address, ask for
+// the address less one, which is within the call.
 func (f *File) Frames(pc uint64) []Frame {
 	fn, ok := f.FuncAt(pc)
 	if !ok {
 		return nil
 	}
-	file, line := f.fileLine(fn, pc)
-	var out []Frame
-	tree, hasTree := f.funcdata(fn, funcdataInlTree)
-	index := int32(-1)
-	if hasTree {
-		index = f.pcdata(fn, pcdataInlTree, pc)
-	}
-	for index >= 0 && len(out) < maxInlined {
-		call, ok := f.inlinedCall(tree, index)
+	var frames []Frame
+	for range maxInlineDepth {
+		file, line := f.fileLine(fn, pc)
+		name, parent, ok := f.inlinedAt(fn, pc)
 		if !ok {
-			break
+			return append(frames, Frame{printName(fn.Name), file, line, false})
 		}
-		out = append(out, Frame{Func: call.name, File: file, Line: line, Inlined: true})
-		parent := fn.Entry + uint64(call.parentPC)
-		file, line = f.fileLine(fn, parent)
-		index = call.parent
-		if !f.table.go118 {
-			index = f.pcdata(fn, pcdataInlTree, parent)
-		}
+		frames = append(frames, Frame{printName(name), file, line, true})
+		pc = parent
 	}
-	return append(out, Frame{Func: fn.Name, File: file, Line: line})
+	return frames
 }
 
-// inlined is an entry of a function's inlining tree (runtime/symtabinl.go,
-// type inlinedCall; runtime/symtab.go up to Go 1.19).
-type inlined struct {
-	name     string
-	parentPC uint32 // position in the function, as an offset, of the call
-	parent   int32  // index of the caller's entry; up to Go 1.19 only
-}
-
-func (f *File) inlinedCall(tree uint64, index int32) (inlined, bool) {
-	if f.table.go118 { // parent int16, funcID, _ byte; file, line, func_, parentPc int32
-		at := tree + uint64(index)*20
-		parent, ok1 := f.u32(at)
-		name, ok2 := f.u32(at + 12)
-		pc, ok3 := f.u32(at + 16)
-		return inlined{f.funcName(name), pc, int32(int16(parent))}, ok1 && ok2 && ok3
+// printName leaves out a function's type arguments, which are the compiler's
+// rather than the program's (runtime/symtab.go, funcNameForPrint).
+func printName(name string) string {
+	i, j := strings.IndexByte(name, '['), strings.LastIndexByte(name, ']')
+	if i < 0 || j < i {
+		return name
 	}
-	at := tree + uint64(index)*16 // funcID, 3 of padding; nameOff, parentPc, startLine int32
-	name, ok1 := f.u32(at + 4)
-	pc, ok2 := f.u32(at + 8)
-	return inlined{f.funcName(name), pc, -1}, ok1 && ok2
+	return name[:i] + "[...]" + name[j+1:]
 }
 
-// StartFunc is the entry of the function that a go statement names, given the
-// start pc that the runtime recorded: another one when that is a wrapper which
-// the compiler made to pass arguments (runtime/tracestack.go, startPCForTrace).
+// inlinedAt is the name of the function that is inlined at pc of fn, and an
+// address in fn whose line is the call; false if the code at pc is fn's own.
+//
+// The inline tree's records (runtime/symtabinl.go, type inlinedCall) are of 20
+// bytes in Go 1.18 and 1.19, and of 16 from Go 1.20 on.
+func (f *File) inlinedAt(fn Func, pc uint64) (name string, parent uint64, ok bool) {
+	tree, ok := f.funcdata(fn, funcdataInlTree)
+	if !ok {
+		return "", 0, false
+	}
+	index, ok := f.pcdata(fn, pcdataInlTree, pc)
+	if !ok || index < 0 {
+		return "", 0, false
+	}
+	size, nameAt, parentAt := uint64(16), uint64(4), uint64(8)
+	if f.table.go118 {
+		size, nameAt, parentAt = 20, 12, 16
+	}
+	record := tree + uint64(index)*size
+	nameOff, ok1 := f.u32(record + nameAt)
+	parentOff, ok2 := f.u32(record + parentAt)
+	parent = fn.Entry + uint64(parentOff)
+	if !ok1 || !ok2 || parent >= fn.End {
+		return "", 0, false
+	}
+	return f.funcName(nameOff), parent, true
+}
+
+// StartFunc is the entry of the function that a goroutine was started with, given
+// the start address that the runtime recorded. A go statement with arguments
+// starts a wrapper that the compiler made; the entry is then that of the function
+// which the statement names, as the runtime's own tracer has it
+// (runtime/tracestack.go, startPCForTrace; up to Go 1.21 in runtime/trace.go).
+// Any other pc is returned as it is.
 func (f *File) StartFunc(pc uint64) uint64 {
 	fn, ok := f.FuncAt(pc)
 	if !ok {
@@ -92,8 +109,9 @@ func (f *File) StartFunc(pc uint64) uint64 {
 	return wrapped
 }
 
-// SPDelta is the number of bytes between the stack pointer at pc and the
-// function's return address (amd64) or its caller's frame (arm64).
+// SPDelta is the number of bytes by which the stack pointer at pc is below its
+// value at the function's entry: on amd64 the return address is at SP+SPDelta,
+// on arm64 the caller's SP is SP+SPDelta. False if pc is not in Go code.
 func (f *File) SPDelta(pc uint64) (int32, bool) {
 	fn, ok := f.FuncAt(pc)
 	if !ok {
@@ -106,115 +124,118 @@ func (f *File) SPDelta(pc uint64) (int32, bool) {
 	return f.pcValue(fn, off, pc)
 }
 
-// fileLine is the source position of pc, disregarding inlining: where the
-// innermost of the calls is.
+// fileLine is the source position of the instruction at pc of fn, "" and 0 if
+// it has none.
 func (f *File) fileLine(fn Func, pc uint64) (file string, line int) {
-	fileOff, ok1 := f.u32(fn.record + recFile)
-	lineOff, ok2 := f.u32(fn.record + recLine)
+	fileTable, ok1 := f.u32(fn.record + recFile)
+	lineTable, ok2 := f.u32(fn.record + recLine)
 	cu, ok3 := f.u32(fn.record + recCU)
 	if !ok1 || !ok2 || !ok3 {
 		return "", 0
 	}
-	if n, ok := f.pcValue(fn, lineOff, pc); ok && n > 0 {
-		line = int(n)
+	index, ok1 := f.pcValue(fn, fileTable, pc)
+	n, ok2 := f.pcValue(fn, lineTable, pc)
+	if !ok1 || !ok2 || index < 0 || n < 0 {
+		return "", 0
 	}
-	n, ok := f.pcValue(fn, fileOff, pc)
-	at := (uint64(cu) + uint64(uint32(n))) * 4
-	if !ok || n < 0 || at >= f.table.cus.size {
-		return "", line
+	entry := (uint64(cu) + uint64(index)) * 4
+	if entry >= f.table.cus.size {
+		return "", 0
 	}
-	off, ok := f.u32(f.table.cus.addr + at)
-	if !ok || uint64(off) >= f.table.files.size {
-		return "", line
+	off, ok := f.u32(f.table.cus.addr + entry)
+	if !ok || uint64(off) >= f.table.files.size { // no file is ^uint32(0)
+		return "", 0
 	}
-	return f.cstring(f.table.files.addr + uint64(off)), line
+	return f.cstring(f.table.files.addr + uint64(off)), int(n)
 }
 
-// recSize is the size of a function's record, after which the offsets of its
-// PCDATA and FUNCDATA tables follow.
-func (f *File) recSize() uint64 {
-	if f.table.go118 {
-		return recSize118
-	}
-	return recSize120
-}
-
-// pcdata is the value of a PCDATA table at pc, -1 if there is none.
-func (f *File) pcdata(fn Func, table uint32, pc uint64) int32 {
+// pcdata is the value at pc of pcdata table i of fn.
+func (f *File) pcdata(fn Func, i uint32, pc uint64) (int32, bool) {
 	n, ok := f.u32(fn.record + recNumPC)
-	if !ok || table >= n {
-		return -1
+	if !ok || i >= n {
+		return 0, false
 	}
-	off, ok := f.u32(fn.record + f.recSize() + uint64(table)*4)
+	off, ok := f.u32(fn.record + f.table.recordSize() + uint64(i)*4)
 	if !ok {
-		return -1
+		return 0, false
 	}
-	v, ok := f.pcValue(fn, off, pc)
-	if !ok {
-		return -1
-	}
-	return v
+	return f.pcValue(fn, off, pc)
 }
 
-// funcdata is the address of a FUNCDATA table.
-func (f *File) funcdata(fn Func, table uint8) (uint64, bool) {
-	size := f.recSize()
-	n, ok := f.u8(fn.record + size - 1) // nfuncdata is the record's last byte
-	if !ok || table >= n {
+// funcdata is the address of funcdata i of fn.
+func (f *File) funcdata(fn Func, i uint8) (uint64, bool) {
+	npc, ok1 := f.u32(fn.record + recNumPC)
+	n, ok2 := f.u8(fn.record + f.table.recordSize() - 1)
+	if !ok1 || !ok2 || i >= n {
 		return 0, false
 	}
-	pcs, ok := f.u32(fn.record + recNumPC)
-	if !ok || uint64(pcs) > f.table.funcs.size/4 {
-		return 0, false
-	}
-	off, ok := f.u32(fn.record + size + uint64(pcs)*4 + uint64(table)*4)
-	if !ok || off == ^uint32(0) {
+	off, ok := f.u32(fn.record + f.table.recordSize() + (uint64(npc)+uint64(i))*4)
+	if !ok || off == math.MaxUint32 { // none
 		return 0, false
 	}
 	return f.module.gofunc + uint64(off), true
 }
 
-// pcValue evaluates at pc the pc-value table at an offset in pclntab.pcs: pairs
-// of variable-length numbers, the change of the value (zigzag) and the number of
-// instruction units for which it holds; a change of 0 other than the first ends
-// the table (runtime/symtab.go, pcvalue and step).
+// pcValue looks pc up in the pc-value table at off, which is 0 for none: pairs
+// of varints, each the change of the value (zigzag) and the number of
+// instruction quanta for which it then stands (runtime/symtab.go, pcvalue).
 func (f *File) pcValue(fn Func, off uint32, pc uint64) (int32, bool) {
-	if off == 0 || uint64(off) >= f.table.pcs.size {
+	if off == 0 || pc < fn.Entry || pc >= fn.End {
 		return 0, false
 	}
-	addr, end := f.table.pcs.addr+uint64(off), f.table.pcs.addr+f.table.pcs.size
-	value, at := int32(-1), fn.Entry
-	for first := true; addr < end; first = false {
-		change, next, ok := f.varint(addr)
+	t := f.varints(f.table.pcs, uint64(off))
+	at, value := fn.Entry, int32(-1)
+	for first := true; at < fn.End; first = false {
+		change, ok := t.next()
 		if !ok || change == 0 && !first {
-			break
+			return 0, false
 		}
-		units, after, ok := f.varint(next)
-		if !ok {
-			break
+		value += int32(-(change & 1) ^ (change >> 1))
+		quanta, ok := t.next()
+		if !ok || quanta == 0 {
+			return 0, false
 		}
-		value += int32(change>>1) ^ -int32(change&1)
-		at += uint64(units) * f.quantum
-		if pc < at {
+		if at += uint64(quanta) * f.quantum; pc < at {
 			return value, true
 		}
-		addr = after
 	}
 	return 0, false
 }
 
-// varint reads a base-128 number and says where it ends.
-func (f *File) varint(addr uint64) (v uint32, end uint64, ok bool) {
+// varints decodes a sequence of varints of 32 bits from a table.
+type varints struct {
+	f         *File
+	addr, end uint64
+	buf       []byte
+}
+
+func (f *File) varints(table region, off uint64) varints {
+	return varints{f: f, addr: table.addr + min(off, table.size), end: table.addr + table.size}
+}
+
+// next is the next varint, false at the table's end.
+func (v *varints) next() (uint32, bool) {
+	var x uint32
 	for shift := 0; shift < 35; shift += 7 {
-		b, ok := f.u8(addr)
-		if !ok {
-			return 0, 0, false
+		if len(v.buf) == 0 && !v.refill() {
+			return 0, false
 		}
-		addr++
-		v |= uint32(b&0x7f) << shift
-		if b < 0x80 {
-			return v, addr, true
+		b := v.buf[0]
+		v.buf = v.buf[1:]
+		x |= uint32(b&0x7f) << shift
+		if b&0x80 == 0 {
+			return x, true
 		}
 	}
-	return 0, 0, false
+	return 0, false
+}
+
+func (v *varints) refill() bool {
+	n := min(v.end-v.addr, 128)
+	b, err := v.f.bytes(v.addr, int(n))
+	if err != nil || n == 0 {
+		return false
+	}
+	v.addr, v.buf = v.addr+n, b
+	return true
 }
