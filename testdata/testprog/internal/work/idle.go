@@ -3,7 +3,6 @@ package work
 import (
 	"fmt"
 	"net"
-	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -27,7 +26,7 @@ func Idle(int) {
 		ids := make(chan int)
 		go hold(h, ids) // site: hold
 		id := <-ids
-		waitState(id, h.state, "semacquire", "sync.")
+		waitState(id, h.state, "semacquire") // sync's own reasons came with Go 1.20 and 1.24
 		report(h.key, id)
 	}
 	fmt.Println("held")
@@ -44,7 +43,7 @@ func holders(l net.Listener) []holder {
 	var mu sync.Mutex
 	mu.Lock()
 	var rw sync.RWMutex
-	rw.Lock()
+	rw.RLock()
 	var wg sync.WaitGroup
 	wg.Add(1)
 	cond := sync.NewCond(new(sync.Mutex))
@@ -65,11 +64,11 @@ func holders(l net.Listener) []holder {
 		{"select_no_cases", "select (no cases)", func() { select {} }},
 		{"sleep", "sleep", func() { time.Sleep(time.Hour) }},
 		{"mutex", "sync.Mutex.Lock", mu.Lock},
-		{"rwmutex_read", "sync.RWMutex.RLock", rw.RLock},
 		{"rwmutex_write", "sync.RWMutex.Lock", rw.Lock},
+		{"rwmutex_read", "sync.RWMutex.RLock", rw.RLock},
 		{"waitgroup", "sync.WaitGroup.Wait", wg.Wait},
 		{"cond", "sync.Cond.Wait", func() { cond.L.Lock(); cond.Wait() }},
-		{"io_wait", "IO wait", func() { _, err := l.Accept(); fmt.Fprintln(os.Stderr, err) }},
+		{"io_wait", "IO wait", func() { _, _ = l.Accept() }},
 		{"syscall", "syscall", func() { read(fds[0], []byte{1}) }},
 		{"locked", "chan receive", func() { runtime.LockOSThread(); <-full }},
 	}

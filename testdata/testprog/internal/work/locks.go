@@ -24,7 +24,7 @@ func Mutex(n int) {
 		ids <- goid()
 		for range turn {
 			mu.Lock()
-			mu.Unlock() //nolint:staticcheck // only the wait is wanted
+			mu.Unlock()
 			ids <- 0
 		}
 		ids <- 0
