@@ -1,148 +1,249 @@
 package process
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// Launched is a child process that [Launch] started.
+// ErrNotFound is a command that names no executable file.
+var ErrNotFound = errors.New("command not found")
+
+// LaunchOptions change how a program is launched. The zero value is good.
+type LaunchOptions struct {
+	Stdin  *os.File // nil: this process's standard input
+	Stdout *os.File // nil: this process's standard error, as its standard output carries data
+	Stderr *os.File // nil: this process's standard error
+	Dir    string   // working directory; "": this process's
+	Env    []string // environment, KEY=VALUE; nil: this process's
+}
+
+// Launched is a child process that was started by [Launch]. Its methods are
+// safe for concurrent use. It is reaped when it ends; Close it when done, which
+// does nothing to the child.
 type Launched struct {
 	*Process
 
-	resume chan struct{} // closed to let the program run
-	kill   chan struct{} // closed to end it before it runs
-	once   sync.Once     // one of the two, once
-	ran    chan error    // the outcome of letting it run
-	ended  chan struct{} // closed when the child was reaped
-	state  *os.ProcessState
+	child *os.Process
+	mask  unix.Sigset_t // the signals that the child is to have blocked
+	// let asks the thread that traces to let the child go; the answer goes into
+	// the channel sent. It is closed when the child is to die instead.
+	let     chan chan error
+	fate    sync.Once     // the first Resume or Kill decides
+	resumed error         // what Resume returns, set by fate
+	ended   chan struct{} // closed when the child was reaped
+	state   *os.ProcessState
 }
 
-// LaunchOptions are the choices of Launch; nil means the defaults.
-type LaunchOptions struct {
-	// Stdout is the program's standard output; nil means our standard error,
-	// because our standard output carries our data.
-	Stdout *os.File
-}
-
-// Launch starts a program and stops it at its very beginning: it is loaded, and
-// not one of its instructions has run. [Launched.Resume] lets it go on. It
-// inherits the environment, standard input and standard error. Should this
-// process end before, the program is killed.
+// Launch starts a program as a child and returns when its image is mapped and
+// not one of its instructions has been executed; [Launched.Resume] lets it
+// begin. argv is the command, found in PATH as a shell does, and its arguments.
+// If this process ends before Resume, so does the child.
 //
-// The child is held with ptrace(2), whose calls must all come from one thread:
-// a goroutine of its own makes them, and lets go of the child in Resume.
+// Signals sent to the child before Resume reach it then. After Resume nothing
+// tells the child from one that a shell started, but for one thing: as it is
+// traced when it is executed, a set-user-ID program or one with file
+// capabilities gains privileges only if this process has CAP_SYS_PTRACE
+// (execve(2)).
+//
+// The errors are ErrNotFound, ErrPermission, ErrExited for a child that was
+// killed at once, and those of execve(2).
 func Launch(argv []string, opts *LaunchOptions) (*Launched, error) {
-	if opts == nil {
-		opts = &LaunchOptions{}
+	if len(argv) == 0 || argv[0] == "" {
+		return nil, fmt.Errorf("launch: %w", ErrNotFound)
 	}
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, opts.Stdout, os.Stderr
-	if opts.Stdout == nil {
-		cmd.Stdout = os.Stderr
-	}
-	cmd.SysProcAttr = &unix.SysProcAttr{Ptrace: true}
-	l := &Launched{
-		resume: make(chan struct{}),
-		kill:   make(chan struct{}),
-		ran:    make(chan error, 1),
-		ended:  make(chan struct{}),
-	}
-	started := make(chan error)
-	go l.hold(cmd, started)
-	if err := <-started; err != nil {
-		return nil, fmt.Errorf("launch %s: %w", argv[0], err)
-	}
-	var err error
-	if l.Process, err = Open(cmd.Process.Pid); err != nil {
-		l.Kill()
-		return nil, fmt.Errorf("launch %s: %w", argv[0], err)
+	l, err := launch(argv, opts)
+	if err != nil {
+		return nil, fmt.Errorf("launch %s: %w", Printable(argv[0]), err)
 	}
 	return l, nil
 }
 
-// hold starts the child, holds it until it may run or must die, and reaps it.
-func (l *Launched) hold(cmd *exec.Cmd, started chan<- error) {
-	runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-	defer close(l.ended)
-	if err := cmd.Start(); err != nil {
-		started <- err
-		return
-	}
-	pid := cmd.Process.Pid
-	err := stopAtExec(pid)
-	started <- err
+func launch(argv []string, opts *LaunchOptions) (*Launched, error) {
+	path, err := lookPath(argv[0])
 	if err != nil {
-		cmd.Process.Kill()
-		cmd.Wait()
-		return
+		return nil, err
 	}
-	select {
-	case <-l.resume:
-		err := unix.PtraceDetach(pid)
-		if err != nil {
-			cmd.Process.Kill()
-		}
-		l.ran <- err
-	case <-l.kill:
-		cmd.Process.Kill()
+	l := &Launched{let: make(chan chan error), ended: make(chan struct{})}
+	started := make(chan error)
+	go l.trace(path, argv, opts.attr(), started)
+	if err := <-started; err != nil {
+		return nil, err
 	}
-	cmd.Wait() // the outcome is in ProcessState
-	l.state = cmd.ProcessState
+	go l.reap()
+	if l.Process, err = Open(l.child.Pid); err != nil {
+		l.Kill()
+		return nil, err
+	}
+	return l, nil
 }
 
-// stopAtExec waits for the SIGTRAP with which a traced child stops after execve
-// (ptrace(2), PTRACE_TRACEME).
-func stopAtExec(pid int) error {
-	var ws unix.WaitStatus
+// lookPath finds the file of a command as a shell does.
+func lookPath(command string) (string, error) {
+	path, err := exec.LookPath(command)
+	var e *exec.Error
+	switch {
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		return "", ErrNotFound
+	case errors.As(err, &e):
+		return "", e.Err // without the command's name, which Launch adds
+	}
+	return path, err
+}
+
+// attr turns the options into those of os.StartProcess.
+func (o *LaunchOptions) attr() *os.ProcAttr {
+	if o == nil {
+		o = &LaunchOptions{}
+	}
+	return &os.ProcAttr{
+		Dir:   o.Dir,
+		Env:   o.Env,
+		Files: []*os.File{cmp.Or(o.Stdin, os.Stdin), cmp.Or(o.Stdout, os.Stderr), cmp.Or(o.Stderr, os.Stderr)},
+		Sys:   &syscall.SysProcAttr{Ptrace: true},
+	}
+}
+
+// trace starts the child, reports that on started, and serves l.let. It keeps
+// to one thread, as ptrace(2) obeys only the thread that traces.
+func (l *Launched) trace(path string, argv []string, attr *os.ProcAttr, started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := l.start(path, argv, attr)
+	started <- err
+	if err != nil {
+		return
+	}
+	if done, ok := <-l.let; ok {
+		done <- l.letGo()
+	}
+}
+
+// start starts the child and waits until it stands at its first instruction.
+//
+// A traced child stops at any signal. If one came between the child's
+// PTRACE_TRACEME and its execve, it would stop there, while this thread waits
+// to hear of the execve for ever. So the child is born with all signals blocked
+// but the one that reports the execve, and letGo gives it the mask of this
+// thread. (Nothing can be done about a SIGSTOP in these microseconds.)
+func (l *Launched) start(path string, argv []string, attr *os.ProcAttr) error {
+	var blocked unix.Sigset_t
+	for i := range blocked.Val {
+		blocked.Val[i] = ^blocked.Val[i]
+	}
+	blocked.Val[0] &^= 1 << (unix.SIGTRAP - 1)
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &blocked, &l.mask); err != nil {
+		return fmt.Errorf("block signals: %w", err)
+	}
+	var err error
+	l.child, err = os.StartProcess(path, argv, attr)
+	if e := unix.PthreadSigmask(unix.SIG_SETMASK, &l.mask, nil); e != nil && err == nil {
+		err = fmt.Errorf("unblock signals: %w", e)
+	}
+	if err == nil {
+		err = awaitExec(l.child.Pid)
+	}
+	if err != nil && l.child != nil {
+		l.child.Kill() // it may be dead already
+		_, e := l.child.Wait()
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// cldTrapped is the code by which waitid reports a traced child that stopped
+// (include/uapi/asm-generic/siginfo.h, CLD_TRAPPED).
+const cldTrapped = 4
+
+// awaitExec waits until the child has stopped at its execve, and makes the
+// kernel kill it if this process ends.
+func awaitExec(pid int) error {
+	// WNOWAIT, so that a child that was killed can still be waited for.
+	var info unix.Siginfo
 	for {
-		_, err := unix.Wait4(pid, &ws, 0, nil)
+		err := unix.Waitid(unix.P_PID, pid, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("wait for its start: %w", err)
+		if err != unix.EINTR {
+			return fmt.Errorf("wait for execve: %w", err)
 		}
 	}
-	if !ws.Stopped() || ws.StopSignal() != unix.SIGTRAP {
-		return fmt.Errorf("did not start: wait status %#x", uint32(ws))
+	if info.Code != cldTrapped {
+		return ErrExited
 	}
-	if err := unix.PtraceSetOptions(pid, unix.PTRACE_O_EXITKILL); err != nil {
-		return fmt.Errorf("ptrace: %w", err)
+	err := unix.PtraceSetOptions(pid, unix.PTRACE_O_EXITKILL)
+	if err == unix.ESRCH {
+		return ErrExited
+	}
+	if err != nil {
+		return fmt.Errorf("set ptrace options: %w", err)
 	}
 	return nil
 }
 
-// Resume lets the program run, free of us. Signals that came meanwhile reach it
-// now. It may be called once, and not after Kill.
+// reap waits for the child's end.
+func (l *Launched) reap() {
+	l.state, _ = l.child.Wait() // nil if somebody else reaps our children
+	close(l.ended)
+}
+
+// letGo gives the child its signal mask and ends the tracing of it. The
+// kernel's signal set has 8 bytes.
+func (l *Launched) letGo() error {
+	_, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SETSIGMASK, uintptr(l.child.Pid),
+		unsafe.Sizeof(l.mask.Val[0]), uintptr(unsafe.Pointer(&l.mask.Val[0])), 0, 0)
+	var err error
+	if errno != 0 {
+		err = errno
+	} else {
+		err = unix.PtraceDetach(l.child.Pid)
+	}
+	if err == unix.ESRCH { // killed
+		return ErrExited
+	}
+	return err
+}
+
+// Resume lets the child run, untraced. A second call returns what the first
+// did. The errors are ErrExited for a child that was killed meanwhile, and
+// os.ErrClosed after Kill.
 func (l *Launched) Resume() error {
-	l.once.Do(func() { close(l.resume) })
-	if err := <-l.ran; err != nil {
-		return l.fail(fmt.Errorf("let it run: %w", err))
-	}
-	return nil
+	l.fate.Do(func() {
+		done := make(chan error)
+		l.let <- done
+		if err := <-done; err != nil {
+			l.resumed = l.fail(fmt.Errorf("resume: %w", err))
+		}
+	})
+	return l.resumed
 }
 
-// Kill ends the child at once, also one that has not been resumed, and waits
-// for its end.
+// Kill ends the child at once, resumed or not, and waits for its end.
 func (l *Launched) Kill() {
-	l.once.Do(func() { close(l.kill) })
-	if l.Process != nil {
-		l.signal(unix.SIGKILL) // fails when it has ended already
-	}
+	l.fate.Do(func() {
+		close(l.let)
+		l.resumed = fmt.Errorf("process %d: resume: %w", l.child.Pid, os.ErrClosed)
+	})
+	l.child.Kill() // an error says that it has ended
 	<-l.ended
 }
 
-// Terminate asks the resumed child to end, and kills it when it has not within
-// grace.
+// Terminate asks the child to end (SIGTERM), waits for its end, and kills it
+// if that takes longer than grace. A child that was not resumed hears of it only in
+// Resume.
 func (l *Launched) Terminate(grace time.Duration) {
-	l.signal(unix.SIGTERM) // fails when it has ended already
+	l.child.Signal(unix.SIGTERM) // an error says that it has ended
 	select {
 	case <-l.ended:
 	case <-time.After(grace):
@@ -153,7 +254,8 @@ func (l *Launched) Terminate(grace time.Duration) {
 // Ended is closed when the child has ended and was reaped.
 func (l *Launched) Ended() <-chan struct{} { return l.ended }
 
-// State is how the child ended and what it used; nil before Ended is closed.
+// State says how the child ended, by exit status or signal, and what processor
+// time it used. It is nil before Ended is closed.
 func (l *Launched) State() *os.ProcessState {
 	select {
 	case <-l.ended:

@@ -2,11 +2,13 @@ package process
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -138,6 +140,12 @@ func (p *Process) Images() ([]Image, error) {
 func (p *Process) images(maps []Mapping, entry uint64) []Image {
 	var images []Image
 	index := map[FileID]int{}
+	rank := func(im Image) int {
+		if im.OpenPath == p.ExePath() {
+			return 0
+		}
+		return 1
+	}
 	for _, m := range maps {
 		if !m.Exec || m.File.Inode == 0 {
 			continue
@@ -156,11 +164,9 @@ func (p *Process) images(maps []Mapping, entry uint64) []Image {
 			images[i].OpenPath = p.ExePath()
 		}
 	}
-	for i := range images {
-		if images[i].OpenPath == p.ExePath() {
-			images[0], images[i] = images[i], images[0]
-		}
-	}
+	slices.SortStableFunc(images, func(a, b Image) int {
+		return cmp.Compare(rank(a), rank(b))
+	})
 	return images
 }
 

@@ -72,4 +72,3 @@ func SelfPIDNS() (PIDNamespace, error) {
 	dev := uint64(unix.Major(id.Dev))<<20 | uint64(unix.Minor(id.Dev))
 	return PIDNamespace{Dev: dev, Inode: id.Inode, Initial: id.Inode == initPIDNamespace}, nil
 }
-
