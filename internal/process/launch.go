@@ -40,6 +40,7 @@ type Launched struct {
 	// the channel sent. It is closed when the child is to die instead.
 	let     chan chan error
 	fate    sync.Once     // the first Resume or Kill decides
+	decided chan struct{} // closed when it has
 	resumed error         // what Resume returns, set by fate
 	ended   chan struct{} // closed when the child was reaped
 	state   *os.ProcessState
@@ -74,14 +75,15 @@ func launch(argv []string, opts *LaunchOptions) (*Launched, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Launched{let: make(chan chan error), ended: make(chan struct{})}
+	l := &Launched{let: make(chan chan error), decided: make(chan struct{}), ended: make(chan struct{})}
 	started := make(chan error)
 	go l.trace(path, argv, opts.attr(), started)
 	if err := <-started; err != nil {
 		return nil, err
 	}
+	l.Process, err = Open(l.child.Pid)
 	go l.reap()
-	if l.Process, err = Open(l.child.Pid); err != nil {
+	if err != nil {
 		l.Kill()
 		return nil, err
 	}
@@ -192,8 +194,17 @@ func awaitExec(pid int) error {
 	return nil
 }
 
-// reap waits for the child's end.
+// reap waits for the child's end. As long as the child is traced, to wait for
+// it would give its stop (wait(2), WUNTRACED); it can end then all the same.
 func (l *Launched) reap() {
+	var killed <-chan struct{}
+	if l.Process != nil {
+		killed = l.Done()
+	}
+	select {
+	case <-l.decided:
+	case <-killed:
+	}
 	l.state, _ = l.child.Wait() // nil if somebody else reaps our children
 	close(l.ended)
 }
@@ -217,13 +228,15 @@ func (l *Launched) letGo() error {
 
 // Resume lets the child run, untraced. A second call returns what the first
 // did. The errors are ErrExited for a child that was killed meanwhile, and
-// os.ErrClosed after Kill.
+// os.ErrClosed after Kill; after any error the child is dead.
 func (l *Launched) Resume() error {
 	l.fate.Do(func() {
+		defer close(l.decided)
 		done := make(chan error)
 		l.let <- done
 		if err := <-done; err != nil {
 			l.resumed = l.fail(fmt.Errorf("resume: %w", err))
+			l.child.Kill() // an error says that it has ended
 		}
 	})
 	return l.resumed
@@ -232,10 +245,12 @@ func (l *Launched) Resume() error {
 // Kill ends the child at once, resumed or not, and waits for its end.
 func (l *Launched) Kill() {
 	l.fate.Do(func() {
+		defer close(l.decided)
 		close(l.let)
 		l.resumed = fmt.Errorf("process %d: resume: %w", l.child.Pid, os.ErrClosed)
+		l.child.Kill() // an error says that it has ended
 	})
-	l.child.Kill() // an error says that it has ended
+	l.child.Kill() // likewise
 	<-l.ended
 }
 
