@@ -1,0 +1,48 @@
+# Targets of gopherscope; `make help` lists them.
+
+GO ?= go
+
+.PHONY: help build demo test race matrix servers fuzz bench generate check-generate lint clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build ./gopherscope, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -o gopherscope ./cmd/gopherscope
+
+demo: build ## trace a small HTTP server under load for three seconds (needs root)
+	$(GO) build -o bin/demo ./demo
+	scripts/demo
+
+test: ## run the tests; those that trace need root, and say so when they skip
+	$(GO) test -timeout 20m ./...
+
+race: ## run the tests that need no privileges under the race detector
+	$(GO) test -race ./internal/event ./internal/gstate ./internal/report ./internal/goruntime ./internal/clock
+
+matrix: ## trace programs of every Go version in every build mode (about an hour)
+	GOPHERSCOPE_MATRIX=1 $(GO) test -count=1 -timeout 3h ./test/... ./internal/gobinary/
+
+servers: ## build two well-known Go servers and trace them under load
+	GOPHERSCOPE_SERVERS=1 $(GO) test -count=1 -timeout 30m -run TestServers -v ./test/servers/
+
+FUZZTIME ?= 20s
+fuzz: ## fuzz every reader of foreign bytes, FUZZTIME each
+	FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+bench: ## measure the cost of a trace against its rivals, in one run (needs root)
+	$(GO) run ./bench
+
+generate: ## compile the BPF programs (needs clang)
+	$(GO) generate ./...
+
+check-generate: ## compile the BPF programs anew and compare with what is committed
+	scripts/check-generate
+
+lint: ## gofmt, go vet and, where it is installed, golangci-lint
+	@test -z "$$(gofmt -l cmd internal test bench demo)" || { gofmt -l cmd internal test bench demo; exit 1; }
+	$(GO) vet ./...
+	@if command -v golangci-lint >/dev/null; then golangci-lint run; else echo "golangci-lint is not installed: skipped"; fi
+
+clean: ## remove what was built
+	rm -rf gopherscope bin
