@@ -16,8 +16,8 @@ const (
 	ViaTimer                // ready, from a timer: the end of a time.Sleep
 	ViaNetpoll              // findRunnable, injectglist: the network poller
 	ViaGC                   // the garbage collector's own goroutines and pauses
-	ViaYield                // goschedImpl, goyield_m: gave up its P
-	ViaPreempt              // goschedImpl with g.preempt set: was told to give up its P
+	ViaYield                // gosched_m, goyield_m: gave up its P
+	ViaPreempt              // gopreempt_m: was told to give up its P
 	ViaExit                 // gdestroy (goexit0 before Go 1.22)
 	ViaSyscall              // entering and leaving a system call
 	ViaNoP                  // exitsyscall0, exitsyscallNoP: lost its P in the system call

@@ -16,7 +16,6 @@ var fields = []Field{
 	{Struct: "runtime.g", Path: "atomicstatus"},
 	{Struct: "runtime.g", Path: "goid"},
 	{Struct: "runtime.g", Path: "waitreason"},
-	{Struct: "runtime.g", Path: "preempt"},
 	{Struct: "runtime.g", Path: "parentGoid", Since: 21},
 	{Struct: "runtime.g", Path: "gopc"},
 	{Struct: "runtime.g", Path: "startpc"},
@@ -28,7 +27,6 @@ var fields = []Field{
 	{Struct: "runtime.m", Path: "oldp"},
 	{Struct: "runtime.m", Path: "id"},
 	{Struct: "runtime.m", Path: "blocked"},
-	{Struct: "runtime.m", Path: "incgo"},
 	{Struct: "runtime.p", Path: "id"},
 }
 

@@ -64,7 +64,7 @@ func (t *Tracker) Apply(e *event.Event) Change {
 	if !known {
 		t.goroutines++
 	}
-	if ends(e.To) {
+	if ends(e) {
 		delete(t.live, k)
 	} else {
 		t.live[k] = state{status: e.To, since: e.Time, birth: c.Birth}
@@ -79,9 +79,11 @@ func continues(last, from goruntime.Status) bool {
 	return last == from || last == goruntime.Leaked && from == goruntime.Waiting
 }
 
-// ends says whether a goroutine in this state is no more. That of an extra M
-// comes back to life under its old goid when C calls Go again.
-func ends(s goruntime.Status) bool { return s == goruntime.Dead || s == goruntime.DeadExtra }
+// ends says whether the event is a goroutine's last. That of an extra M comes
+// back to life under its old goid when C calls Go again.
+func ends(e *event.Event) bool {
+	return e.To == goruntime.Dead && e.Via != event.ViaExtraM
+}
 
 func (t *Tracker) endProcess(pid uint32) {
 	for k := range t.live {

@@ -21,15 +21,15 @@ type Layout struct {
 
 // GLayout is the layout of runtime.g.
 type GLayout struct {
-	Size                               uint32
-	StackLo, StackHi, M, Status, GoID  uint32
-	WaitReason, Preempt, GoPC, StartPC uint32
-	ParentGoID, CoroArg, CoroExit      uint32 // NoField before Go 1.21, 1.22, 1.22
+	Size                              uint32
+	StackLo, StackHi, M, Status, GoID uint32
+	WaitReason, GoPC, StartPC         uint32
+	ParentGoID, CoroArg, CoroExit     uint32 // NoField before Go 1.21, 1.22, 1.22
 }
 
 // MLayout is the layout of runtime.m.
 type MLayout struct {
-	ProcID, CurG, P, OldP, ID, Blocked, InCgo uint32
+	ProcID, CurG, P, OldP, ID, Blocked uint32
 }
 
 // PLayout is the layout of runtime.p.
@@ -51,7 +51,6 @@ func (l *Layout) slots() map[string]*uint32 {
 		"runtime.g.atomicstatus": &l.G.Status,
 		"runtime.g.goid":         &l.G.GoID,
 		"runtime.g.waitreason":   &l.G.WaitReason,
-		"runtime.g.preempt":      &l.G.Preempt,
 		"runtime.g.parentGoid":   &l.G.ParentGoID,
 		"runtime.g.gopc":         &l.G.GoPC,
 		"runtime.g.startpc":      &l.G.StartPC,
@@ -63,7 +62,6 @@ func (l *Layout) slots() map[string]*uint32 {
 		"runtime.m.oldp":         &l.M.OldP,
 		"runtime.m.id":           &l.M.ID,
 		"runtime.m.blocked":      &l.M.Blocked,
-		"runtime.m.incgo":        &l.M.InCgo,
 		"runtime.p.id":           &l.P.ID,
 	}
 }
@@ -98,6 +96,9 @@ func readLayout(bin *gobinary.File) (Layout, error) {
 			return l, fmt.Errorf("%w: %s of %s has no field %s", ErrLayout, f.Struct, bin.Version(), f.Path)
 		}
 		*slots[f.Struct+"."+f.Path] = uint32(off)
+	}
+	if l.G.StackHi != l.G.StackLo+8 {
+		return l, fmt.Errorf("%w: g.stack.hi does not follow g.stack.lo", ErrLayout)
 	}
 	l.G.Size = uint32(structs["runtime.g"].Size)
 	if _, ok := bin.Func("runtime.coroswitch_m"); ok {

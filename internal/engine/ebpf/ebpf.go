@@ -121,12 +121,12 @@ func (e *Engine) load(t *target.Target, multi bool, opts *Options) error {
 func setConstants(spec *ebpf.CollectionSpec, t *target.Target, ns *process.PIDNamespace) error {
 	l := &t.Layout
 	layout := gtraceRuntimeLayout{
-		G_m: l.G.M, G_status: l.G.Status, G_goid: l.G.GoID, G_waitreason: l.G.WaitReason,
-		G_preempt: l.G.Preempt, G_parent: l.G.ParentGoID, G_gopc: l.G.GoPC, G_startpc: l.G.StartPC,
+		G_stack: l.G.StackLo, G_m: l.G.M, G_status: l.G.Status, G_goid: l.G.GoID, G_waitreason: l.G.WaitReason,
+		G_parent: l.G.ParentGoID, G_gopc: l.G.GoPC, G_startpc: l.G.StartPC,
 		G_coroarg: l.G.CoroArg, G_coroexit: l.G.CoroExit,
 		M_curg: l.M.CurG, M_p: l.M.P, M_oldp: l.M.OldP, M_id: l.M.ID,
-		M_blocked: l.M.Blocked, M_incgo: l.M.InCgo,
-		P_id: l.P.ID, CoroGp: l.Coro.G,
+		M_blocked: l.M.Blocked,
+		P_id:      l.P.ID, CoroGp: l.Coro.G,
 	}
 	scope := gtraceTraceScope{}
 	if t.Proc != nil {

@@ -38,11 +38,11 @@ const (
 
 type gtraceRuntimeLayout struct {
 	_            structs.HostLayout
+	G_stack      uint32
 	G_m          uint32
 	G_status     uint32
 	G_goid       uint32
 	G_waitreason uint32
-	G_preempt    uint32
 	G_parent     uint32
 	G_gopc       uint32
 	G_startpc    uint32
@@ -53,7 +53,6 @@ type gtraceRuntimeLayout struct {
 	M_oldp       uint32
 	M_id         uint32
 	M_blocked    uint32
-	M_incgo      uint32
 	P_id         uint32
 	CoroGp       uint32
 }

@@ -26,6 +26,7 @@ const (
 	siteWaker   = 1
 	siteAttempt = 2
 	siteGInArg1 = 4
+	siteGInArg0 = 8
 )
 
 // siteNone is the site index of a record from a tracepoint (SITE_NONE).
@@ -73,7 +74,6 @@ var rules = map[string]rule{
 	"schedule":             {via: event.ViaNetpoll}, // Go 1.18
 	"injectglist":          {via: event.ViaNetpoll},
 	"findRunnableGCWorker": {via: event.ViaGC},
-	"goschedImpl":          {via: event.ViaYield},
 	"goyield_m":            {via: event.ViaYield},
 	"gdestroy":             {via: event.ViaExit},
 	"goexit0":              {via: event.ViaExit}, // up to Go 1.21
@@ -107,6 +107,8 @@ var rules = map[string]rule{
 	// Running to copystack and back: the goroutine stays where it is, its stack
 	// moves. No change of scheduling state, and stack growth is frequent.
 	"newstack": {skip: true},
+	// Traced at its callers, which say whether it is a yield: planner.schedSites.
+	"goschedImpl": {skip: true},
 	// Allocates the unused g of an extra M.
 	"oneNewExtraM": {skip: true},
 }
@@ -132,7 +134,7 @@ const goidFirst = 24
 // its records name it.
 func plan(bin *gobinary.File) ([]site, error) {
 	p := planner{bin: bin, minor: bin.Version().Minor}
-	steps := []func() error{p.casSites, p.birthSites, p.suspendSites, p.selfSites, p.switchSites}
+	steps := []func() error{p.casSites, p.birthSites, p.suspendSites, p.schedSites, p.selfSites, p.switchSites}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err
@@ -214,6 +216,25 @@ func (p *planner) suspendSites() error {
 	return nil
 }
 
+// schedSites adds the calls of goschedImpl, by which a goroutine gives up its P:
+// of its own will in gosched_m and goschedguarded_m, otherwise preempted, in
+// gopreempt_m or where that is inlined. Nothing tells the two apart later on.
+func (p *planner) schedSites() error {
+	calls, err := p.bin.CallSites("runtime.goschedImpl", nil)
+	if err != nil {
+		return err
+	}
+	for _, c := range calls {
+		via := event.ViaPreempt
+		if base := baseName(c.Caller); base == "gosched_m" || base == "goschedguarded_m" {
+			via = event.ViaYield
+		}
+		p.sites = append(p.sites, site{fn: c.Caller, pc: c.PC, prog: onSelf, from: goruntime.Running, to: goruntime.Runnable,
+			rule: rule{via: via, flags: siteGInArg0}})
+	}
+	return nil
+}
+
 // selfSites adds the calls inside the runtime of the functions that enter and
 // leave _Gsyscall: cgo calls and callbacks make no system call, and the futex
 // calls of a note sleep are not the calls that a user would see.
@@ -269,7 +290,7 @@ func (p *planner) checkComplete() error {
 	for _, s := range p.sites {
 		have[s.via] = true
 	}
-	for _, via := range []event.Via{event.ViaCreate, event.ViaSchedule, event.ViaPark, event.ViaReady, event.ViaYield, event.ViaExit, event.ViaNoP, event.ViaSuspend} {
+	for _, via := range []event.Via{event.ViaCreate, event.ViaSchedule, event.ViaPark, event.ViaReady, event.ViaYield, event.ViaPreempt, event.ViaExit, event.ViaNoP, event.ViaSuspend} {
 		if !have[via] {
 			return fmt.Errorf("no probe site for %q in this binary: its runtime is not understood", via)
 		}

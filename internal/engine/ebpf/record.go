@@ -18,8 +18,8 @@ type record struct {
 	tgid  uint32
 	m     uint32
 
-	from, to, reason, preempt uint8 // KIND_CHANGE, KIND_ATTEMPT, KIND_SYSCALL
-	gopc, startpc             int32 // KIND_BIRTH, KIND_BIRTH_PARKED
+	from, to, reason uint8 // KIND_CHANGE, KIND_ATTEMPT, KIND_SYSCALL
+	gopc, startpc    int32 // KIND_BIRTH, KIND_BIRTH_PARKED
 }
 
 // decode reads b, which has recordSize bytes; anything else is an internal
@@ -38,7 +38,7 @@ func (r *record) decode(b []byte) bool {
 	r.other = le.Uint64(b[24:])
 	r.tgid = le.Uint32(b[32:])
 	r.m = le.Uint32(b[36:])
-	r.from, r.to, r.reason, r.preempt = b[40], b[41], b[42], b[43]
+	r.from, r.to, r.reason = b[40], b[41], b[42]
 	r.gopc = int32(le.Uint32(b[40:]))
 	r.startpc = int32(le.Uint32(b[44:]))
 	return true

@@ -36,7 +36,7 @@ func TestRecordLayout(t *testing.T) {
 		"from":    func(r *record) uint64 { return uint64(r.from) },
 		"to":      func(r *record) uint64 { return uint64(r.to) },
 		"reason":  func(r *record) uint64 { return uint64(r.reason) },
-		"preempt": func(r *record) uint64 { return uint64(r.preempt) },
+		"pad":     nil,
 		"gopc":    func(r *record) uint64 { return uint64(uint32(r.gopc)) },
 		"startpc": func(r *record) uint64 { return uint64(uint32(r.startpc)) },
 		"unused":  nil,

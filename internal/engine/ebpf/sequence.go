@@ -116,7 +116,7 @@ func (s *sequencer) change(e *event.Event, r *record) {
 		return
 	}
 	site := &s.sites[r.site]
-	e.Via = refine(site.via, e, reason, r.preempt != 0)
+	e.Via = refine(site.via, e, reason)
 	if site.lostP && e.From == goruntime.Syscall {
 		e.From = goruntime.Running
 	}
@@ -129,12 +129,10 @@ func (s *sequencer) change(e *event.Event, r *record) {
 }
 
 // refine tells apart what one function does for several causes.
-func refine(via event.Via, e *event.Event, reason string, preempt bool) event.Via {
+func refine(via event.Via, e *event.Event, reason string) event.Via {
 	switch {
 	case via == event.ViaPark && e.From == goruntime.Waiting:
 		return event.ViaUnpark
-	case via == event.ViaYield && preempt:
-		return event.ViaPreempt
 	case via == event.ViaReady && e.Waker == 0 && reason == "sleep":
 		return event.ViaTimer
 	case via == event.ViaNetpoll && reason == "GC worker (idle)":

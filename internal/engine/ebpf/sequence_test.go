@@ -35,7 +35,6 @@ type feed struct {
 	kind             gtraceKind
 	site             uint8
 	from, to, reason uint8
-	preempt          uint8
 	waker            uint64
 
 	want *event.Event
@@ -84,7 +83,6 @@ func TestSequence(t *testing.T) {
 		{"what one site does for several causes", []feed{
 			{kind: change, site: testReady, from: waiting, to: runnable, reason: 2, want: ev(sWaiting, sRunnable, event.ViaTimer, "")},
 			{kind: change, site: testYield, from: running, to: runnable, want: ev(sRunning, sRunnable, event.ViaYield, "")},
-			{kind: change, site: testYield, from: running, to: runnable, preempt: 1, want: ev(sRunning, sRunnable, event.ViaPreempt, "")},
 			{kind: change, site: testPark, from: waiting, to: runnable, reason: 3, want: ev(sWaiting, sRunnable, event.ViaUnpark, "")},
 			{kind: change, site: testStopWorld, from: running, to: waiting, reason: 4, want: &event.Event{From: sRunning, To: sWaiting, Via: event.ViaSTW, Fake: true, Reason: "stopping the world"}},
 			{kind: change, site: testStopWorld, from: waiting, to: running, reason: 4, want: ev(sWaiting, sRunning, event.ViaSTW, "")},
@@ -98,7 +96,7 @@ func TestSequence(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := testSequencer()
 			for i, f := range tt.feeds {
-				got := s.event(&record{kind: f.kind, site: f.site, goid: 7, tgid: 3, tid: 4, m: 1, p: 2, time: uint64(i), from: f.from, to: f.to, reason: f.reason, preempt: f.preempt, other: f.waker})
+				got := s.event(&record{kind: f.kind, site: f.site, goid: 7, tgid: 3, tid: 4, m: 1, p: 2, time: uint64(i), from: f.from, to: f.to, reason: f.reason, other: f.waker})
 				if got == nil || f.want == nil {
 					if (got == nil) != (f.want == nil) {
 						t.Errorf("record %d: event %+v, want %+v", i, got, f.want)

@@ -36,8 +36,8 @@ struct record {
 		struct {
 			u8 from;
 			u8 to;
-			u8 reason;  // g.waitreason; meaningful when from or to is waiting
-			u8 preempt; // g.preempt, when leaving running for runnable
+			u8 reason; // g.waitreason; meaningful when from or to is waiting
+			u8 pad;
 			u32 unused;
 		};
 		struct {
@@ -58,7 +58,8 @@ _Static_assert(sizeof(struct record) == 48, "the ring holds one 48-byte record p
 #define COOKIE_FLAGS(c) ((u8)((c) >> 24))
 #define SITE_WAKER 1	 // the thread's current goroutine is the waker
 #define SITE_ATTEMPT 2	 // the change may not take place
-#define SITE_G_IN_ARG1 4 // the new goroutine is the second argument, not the first
+#define SITE_G_IN_ARG1 4 // on_birth: the new goroutine is the second argument, not the first
+#define SITE_G_IN_ARG0 8 // on_self: the goroutine is the first argument, not the current g
 
 // The statuses that the programs compare with: runtime/runtime2.go, the same
 // numbers in Go 1.18 to 1.27.
@@ -75,11 +76,11 @@ enum status {
 // Offsets of the fields read, from the target binary's own type descriptors.
 // NO_FIELD where this Go version has no such field.
 struct runtime_layout {
+	u32 g_stack; // lo and hi, two words
 	u32 g_m;
 	u32 g_status;
 	u32 g_goid;
 	u32 g_waitreason;
-	u32 g_preempt;
 	u32 g_parent;
 	u32 g_gopc;
 	u32 g_startpc;
@@ -90,7 +91,6 @@ struct runtime_layout {
 	u32 m_oldp;
 	u32 m_id;
 	u32 m_blocked;
-	u32 m_incgo;
 	u32 p_id;
 	u32 coro_gp;
 };

@@ -171,12 +171,10 @@ INLINE void emit_change(u8 kind, u8 site, u8 flags, struct thread t, u64 self, u
 	r->from = from;
 	r->to = to;
 	r->reason = 0;
-	r->preempt = 0;
+	r->pad = 0;
 	r->unused = 0;
 	if (from == G_WAITING || to == G_WAITING)
 		READ(&r->reason, gp + layout.g_waitreason);
-	if (from == G_RUNNING && to == G_RUNNABLE)
-		READ(&r->preempt, gp + layout.g_preempt);
 	if (flags & SITE_WAKER)
 		r->other = current_goid(m);
 	bpf_ringbuf_submit(r, RB_NO_WAKEUP);
@@ -286,9 +284,11 @@ int on_birth(struct user_regs *ctx)
 	return 0;
 }
 
-// on_self: at a CALL of entersyscall, reentersyscall or exitsyscall that no
-// system call follows or precedes (cgo, notetsleepg). The current g changes its
-// own status, from and to are the cookie's. Failures and bound as on_cas.
+// on_self: at a CALL of a function that will make one known change of one
+// goroutine, from and to are the cookie's: entersyscall, reentersyscall and
+// exitsyscall where no system call follows or precedes (cgo, note sleeps), for
+// the current g; goschedImpl, for its first argument. Failures and bound as
+// on_cas.
 SEC("uprobe")
 int on_self(struct user_regs *ctx)
 {
@@ -298,9 +298,13 @@ int on_self(struct user_regs *ctx)
 		return 0;
 	count(COUNT_UPROBE);
 
-	u64 cookie = bpf_get_attach_cookie(ctx), g = REG_G(ctx);
+	u64 cookie = bpf_get_attach_cookie(ctx);
+	u64 self = REG_G(ctx), gp = self, arg0 = REG_ARG0(ctx);
 
-	emit_change(KIND_CHANGE, COOKIE_SITE(cookie), 0, t, g, g, COOKIE_FROM(cookie),
+	asm volatile("" : "+r"(gp), "+r"(arg0)); // see on_birth
+	if (COOKIE_FLAGS(cookie) & SITE_G_IN_ARG0)
+		gp = arg0;
+	emit_change(KIND_CHANGE, COOKIE_SITE(cookie), 0, t, self, gp, COOKIE_FROM(cookie),
 		    COOKIE_TO(cookie));
 	return 0;
 }
@@ -336,23 +340,28 @@ int on_switch(struct user_regs *ctx)
 	return 0;
 }
 
-// Whether the thread is a goroutine in _Gsyscall that stands at the system call
-// itself. Not so: a thread on g0 or gsignal (g is not m.curg), a raw system
-// call (the status is running), C code (m.incgo: the cgo call is one long
-// _Gsyscall) and a note sleep (m.blocked: entersyscallblock is, too).
-INLINE int in_syscall(u64 g)
+// The goroutine that is in _Gsyscall and stands at the system call itself, 0 if
+// there is none. The register that holds g is not enough: a thread that was just
+// cloned still has its creator's there, C code may have anything. So the thread
+// must be on that goroutine's own stack; it is not when it runs the scheduler
+// (g0), a signal handler (gsignal) or C code. Left out are raw system calls (the
+// status is running) and the futex calls of a note sleep (m.blocked), of which
+// entersyscallblock has been reported.
+INLINE u64 in_syscall(struct user_regs *regs)
 {
-	u64 m = 0, curg = 0;
+	u64 g = 0, sp = 0, m = 0, stack[2] = {};
 	u32 status = 0;
-	u8 incgo = 1, blocked = 1;
+	u8 blocked = 1;
 
+	bpf_probe_read_kernel(&g, sizeof(g), &REG_G(regs));
+	bpf_probe_read_kernel(&sp, sizeof(sp), &REG_SP(regs));
 	if (!g || READ(&status, g + layout.g_status) || (status & ~G_SCAN) != G_SYSCALL)
 		return 0;
-	if (READ(&m, g + layout.g_m) || !m || READ(&curg, m + layout.m_curg) || curg != g)
+	if (READ(&stack, g + layout.g_stack) || sp < stack[0] || sp >= stack[1])
 		return 0;
-	READ(&incgo, m + layout.m_incgo);
-	READ(&blocked, m + layout.m_blocked);
-	return !incgo && !blocked;
+	if (READ(&m, g + layout.g_m) || READ(&blocked, m + layout.m_blocked) || blocked)
+		return 0;
+	return g;
 }
 
 // sys_enter(regs, nr): a goroutine has entered a system call. Its status is
@@ -364,13 +373,13 @@ int on_sys_enter(struct raw_tp_ctx *ctx)
 {
 	struct thread t = current_thread();
 	struct user_regs *regs = (void *)ctx->args[0];
-	u64 g = 0;
+	u64 g;
 
 	if (!wanted_at_tracepoint(t))
 		return 0;
 	count(COUNT_SYSCALL);
-	bpf_probe_read_kernel(&g, sizeof(g), &REG_G(regs));
-	if (in_syscall(g))
+	g = in_syscall(regs);
+	if (g)
 		emit_change(KIND_SYSCALL, SITE_NONE, 0, t, g, g, G_RUNNING, G_SYSCALL);
 	return 0;
 }
@@ -388,15 +397,15 @@ int on_sys_exit(struct raw_tp_ctx *ctx)
 	struct user_regs *regs = (void *)ctx->args[0];
 	s64 ret = ctx->args[1];
 	syscall_insn insn = 0;
-	u64 g = 0, ip = 0;
+	u64 g, ip = 0;
 
 	if (!wanted_at_tracepoint(t))
 		return 0;
 	count(COUNT_SYSCALL);
 	if (ret <= -512 && ret >= -516)
 		return 0;
-	bpf_probe_read_kernel(&g, sizeof(g), &REG_G(regs));
-	if (!in_syscall(g))
+	g = in_syscall(regs);
+	if (!g)
 		return 0;
 	bpf_probe_read_kernel(&ip, sizeof(ip), &REG_IP(regs));
 	READ(&insn, ip);

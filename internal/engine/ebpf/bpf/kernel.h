@@ -56,7 +56,7 @@ struct raw_tp_ctx {
 //
 // REG_ARG0..2 are the first integer arguments of Go's register ABI
 // (cmd/compile/abi-internal.md), REG_G is the register that holds the current
-// g, REG_IP the instruction pointer.
+// g, REG_SP the stack pointer, REG_IP the instruction pointer.
 #if defined(__TARGET_ARCH_x86)
 
 struct user_regs {
@@ -67,6 +67,7 @@ struct user_regs {
 #define REG_ARG1(r) ((r)->bx)
 #define REG_ARG2(r) ((r)->cx)
 #define REG_G(r) ((r)->r14)
+#define REG_SP(r) ((r)->sp)
 #define REG_IP(r) ((r)->ip)
 // SYSCALL, the two bytes 0f 05.
 #define SYSCALL_INSN 0x050f
@@ -81,6 +82,7 @@ struct user_regs {
 #define REG_ARG1(r) ((r)->regs[1])
 #define REG_ARG2(r) ((r)->regs[2])
 #define REG_G(r) ((r)->regs[28])
+#define REG_SP(r) ((r)->sp)
 #define REG_IP(r) ((r)->pc)
 // SVC #0.
 #define SYSCALL_INSN 0xd4000001
