@@ -55,7 +55,9 @@ func (t *Tracker) Apply(e *event.Event) Change {
 		c.Birth = e.Birth
 		c.Violation = known
 	} else if known {
-		c.For, c.ForKnown = time.Duration(e.Time-old.since), true
+		if old.status != goruntime.Dead && old.status != goruntime.DeadExtra {
+			c.For, c.ForKnown = time.Duration(e.Time-old.since), true
+		}
 		c.Violation = !continues(old.status, e.From)
 	}
 	if c.Violation {

@@ -62,7 +62,7 @@ func TestApply(t *testing.T) {
 		{"the goroutine of an extra M comes back", []step{
 			{17, dead, goruntime.Syscall, 10, false, -1, false},
 			{17, goruntime.Syscall, goruntime.DeadExtra, 20, false, 10, false},
-			{17, goruntime.DeadExtra, goruntime.Syscall, 90, false, 70, false},
+			{17, goruntime.DeadExtra, goruntime.Syscall, 90, false, -1, false},
 		}, 1},
 	}
 	for _, tt := range tests {

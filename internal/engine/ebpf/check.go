@@ -174,3 +174,21 @@ func failed(c engine.Check, err error, hint string) engine.Check {
 	c.Status, c.Detail, c.Hint = engine.CheckFail, err.Error(), hint
 	return c
 }
+
+// SiteOffsets are the file offsets of the instructions of a binary at which
+// programs are attached: for measuring what the traps there cost by themselves.
+func SiteOffsets(bin *gobinary.File) ([]uint64, error) {
+	sites, err := plan(bin)
+	if err != nil {
+		return nil, err
+	}
+	offsets := make([]uint64, len(sites))
+	for i := range sites {
+		off, ok := bin.FileOffset(sites[i].pc)
+		if !ok {
+			return nil, fmt.Errorf("probe site in %s is not in the file", sites[i].fn)
+		}
+		offsets[i] = off
+	}
+	return offsets, nil
+}
