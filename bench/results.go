@@ -107,8 +107,8 @@ func printResults(w io.Writer, wl workload, res []result) {
 	tw.Flush()
 }
 
-// readerSeconds is the CPU time of the reading process for a million events, its
-// start and end included.
+// readerSeconds is the CPU time of the reading process for a million events,
+// without what it takes to attach and to detach.
 func readerSeconds(u usage) float64 { return u.cpu.Seconds() / (float64(u.events) / 1e6) }
 
 // goal is a bound on something measured.

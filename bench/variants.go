@@ -20,6 +20,7 @@ import (
 	sites "gopherscope/internal/engine/ebpf"
 	"gopherscope/internal/gobinary"
 	"gopherscope/internal/goruntime"
+	"gopherscope/internal/process"
 )
 
 // variant is one way to trace the target, or none.
@@ -32,7 +33,7 @@ type variant struct {
 // usage is what a variant used and did, where that is known.
 type usage struct {
 	events, lost uint64
-	cpu          time.Duration // of the reading process
+	cpu          time.Duration // of the reading process, from when it has attached
 	rss          int64         // its peak memory, bytes
 }
 
@@ -181,7 +182,20 @@ func gopherscope(tool string, flags ...string) func(*target) (func() (usage, err
 			return nil, err
 		}
 		time.Sleep(settle)
+		proc, err := process.Open(cmd.Process.Pid)
+		if err != nil {
+			return nil, err
+		}
+		before, err := proc.CPUTime()
+		if err != nil {
+			return nil, err
+		}
 		return func() (usage, error) {
+			defer proc.Close()
+			after, err := proc.CPUTime()
+			if err != nil {
+				return usage{}, err
+			}
 			if err := cmd.Process.Signal(os.Interrupt); err != nil {
 				return usage{}, err
 			}
@@ -193,7 +207,7 @@ func gopherscope(tool string, flags ...string) func(*target) (func() (usage, err
 			if m == nil {
 				return usage{}, fmt.Errorf("gopherscope printed no summary: %s", text)
 			}
-			u := usage{cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
+			u := usage{cpu: after - before}
 			u.events, _ = strconv.ParseUint(string(m[1]), 10, 64)
 			u.lost, _ = strconv.ParseUint(string(m[2]), 10, 64)
 			u.rss = cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10

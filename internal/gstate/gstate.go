@@ -15,15 +15,15 @@ import (
 
 // Tracker holds the state of all goroutines seen and still alive.
 type Tracker struct {
-	live       map[key]state
+	live       map[uint32]goroutines // by process
+	pid        uint32                // the process of the last event, and
+	current    goroutines            // its goroutines: mostly there is only one
 	goroutines uint64
 	violations uint64
 }
 
-type key struct {
-	pid  uint32
-	goid uint64
-}
+// goroutines are those of one process, by goid.
+type goroutines map[uint64]state
 
 type state struct {
 	status goruntime.Status
@@ -40,7 +40,7 @@ type Change struct {
 }
 
 // NewTracker returns an empty Tracker.
-func NewTracker() *Tracker { return &Tracker{live: map[key]state{}} }
+func NewTracker() *Tracker { return &Tracker{live: map[uint32]goroutines{}} }
 
 // Apply takes the next event of the stream.
 func (t *Tracker) Apply(e *event.Event) Change {
@@ -48,8 +48,8 @@ func (t *Tracker) Apply(e *event.Event) Change {
 		t.endProcess(e.PID)
 		return Change{}
 	}
-	k := key{e.PID, e.GoID}
-	old, known := t.live[k]
+	live := t.process(e.PID)
+	old, known := live[e.GoID]
 	c := Change{Birth: old.birth}
 	if e.IsNew() {
 		c.Birth = e.Birth
@@ -67,9 +67,9 @@ func (t *Tracker) Apply(e *event.Event) Change {
 		t.goroutines++
 	}
 	if ends(e) {
-		delete(t.live, k)
+		delete(live, e.GoID)
 	} else {
-		t.live[k] = state{status: e.To, since: e.Time, birth: c.Birth}
+		live[e.GoID] = state{status: e.To, since: e.Time, birth: c.Birth}
 	}
 	return c
 }
@@ -87,12 +87,22 @@ func ends(e *event.Event) bool {
 	return e.To == goruntime.Dead && e.Via != event.ViaExtraM
 }
 
-func (t *Tracker) endProcess(pid uint32) {
-	for k := range t.live {
-		if k.pid == pid {
-			delete(t.live, k)
-		}
+func (t *Tracker) process(pid uint32) goroutines {
+	if t.current != nil && t.pid == pid {
+		return t.current
 	}
+	live := t.live[pid]
+	if live == nil {
+		live = goroutines{}
+		t.live[pid] = live
+	}
+	t.pid, t.current = pid, live
+	return live
+}
+
+func (t *Tracker) endProcess(pid uint32) {
+	delete(t.live, pid)
+	t.current = nil
 }
 
 // Goroutines is the number of goroutines that had at least one event.

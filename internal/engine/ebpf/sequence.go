@@ -23,24 +23,23 @@ type sequencer struct {
 	sites   []site
 	reasons []string
 	bin     *gobinary.File
-	last    map[goroutine]goruntime.Status
+	last    map[uint32]statuses // by process
+	tgid    uint32              // the process of the last record, and
+	current statuses            // its goroutines: mostly there is only one
 	places  map[uint64]event.Location // by linked pc of a go statement
 	starts  map[uint64]event.Location // by linked start pc
 	ev      event.Event
 }
 
-// goroutine identifies one across processes.
-type goroutine struct {
-	tgid uint32
-	goid uint64
-}
+// statuses are the last statuses of one process's goroutines, by goid.
+type statuses map[uint64]goruntime.Status
 
 func newSequencer(sites []site, reasons []string, bin *gobinary.File) *sequencer {
 	return &sequencer{
 		sites:   sites,
 		reasons: reasons,
 		bin:     bin,
-		last:    map[goroutine]goruntime.Status{},
+		last:    map[uint32]statuses{},
 		places:  map[uint64]event.Location{},
 		starts:  map[uint64]event.Location{},
 	}
@@ -71,22 +70,31 @@ func (s *sequencer) event(r *record) *event.Event {
 			return nil
 		}
 	}
-	id := goroutine{r.tgid, r.goid}
 	if e.To == goruntime.Dead || e.To == goruntime.DeadExtra {
-		delete(s.last, id)
+		delete(s.process(r.tgid), r.goid)
 	} else {
-		s.last[id] = e.To
+		s.process(r.tgid)[r.goid] = e.To
 	}
 	return e
 }
 
+func (s *sequencer) process(tgid uint32) statuses {
+	if s.current != nil && s.tgid == tgid {
+		return s.current
+	}
+	last := s.last[tgid]
+	if last == nil {
+		last = statuses{}
+		s.last[tgid] = last
+	}
+	s.tgid, s.current = tgid, last
+	return last
+}
+
 // forget drops what is known of the goroutines of a process.
 func (s *sequencer) forget(tgid uint32) {
-	for id := range s.last {
-		if id.tgid == tgid {
-			delete(s.last, id)
-		}
-	}
+	delete(s.last, tgid)
+	s.current = nil
 }
 
 func (s *sequencer) birth(e *event.Event, r *record) {
@@ -145,14 +153,14 @@ func refine(via event.Via, e *event.Event, reason string) event.Via {
 
 // happened decides about the records that may not be a change.
 func (s *sequencer) happened(e *event.Event, kind gtraceKind) bool {
-	last, known := s.last[goroutine{e.PID, e.GoID}]
-	switch kind {
-	case gtraceKindKIND_SYSCALL:
-		return !known || last != e.To
-	case gtraceKindKIND_ATTEMPT:
+	if kind == gtraceKindKIND_CHANGE {
+		return true
+	}
+	last, known := s.process(e.PID)[e.GoID]
+	if kind == gtraceKindKIND_ATTEMPT {
 		return known && last == e.From
 	}
-	return true
+	return !known || last != e.To
 }
 
 // place is the go statement that a linked pc, the return address of newproc,
