@@ -126,14 +126,19 @@ func find(res []result, name string) result {
 	panic("no variant " + name)
 }
 
-// costGoals compare the cost of a transition.
+// costGoals compare the cost of a transition, round by round.
 func costGoals(res []result) []goal {
-	base := median(res[0].ns)
-	added := func(name string) float64 { return median(find(res, name).ns) - base }
-	ours := added("gopherscope --json")
+	against := func(rival string) float64 {
+		ours, other := find(res, "gopherscope --json"), find(res, rival)
+		quotients := make([]float64, len(ours.ratio))
+		for i := range quotients {
+			quotients[i] = (ours.ratio[i] - 1) / (other.ratio[i] - 1)
+		}
+		return median(quotients)
+	}
 	return []goal{
-		{"cost of a transition, against an empty program", ours / added("empty program at our sites"), 1.15},
-		{"cost of a transition, against the tutorial's design", ours / added("tutorial's design"), 0.6},
+		{"cost of a transition, against an empty program", against("empty program at our sites"), 1.15},
+		{"cost of a transition, against the tutorial's design", against("tutorial's design"), 0.6},
 	}
 }
 

@@ -1,0 +1,155 @@
+package house
+
+import (
+	"go/ast"
+	"go/doc"
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gopherscope/internal/event"
+	"gopherscope/internal/goruntime"
+	"gopherscope/internal/testenv"
+)
+
+// packages are the module's packages with their direct imports.
+func packages(t *testing.T) map[string][]string {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")
+	cmd.Dir = testenv.ModuleRoot(t)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkgs := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		pkgs[words[0]] = words[1:]
+	}
+	return pkgs
+}
+
+// layers has the packages that each package may import from this module. A
+// package that is not here may import all.
+var layers = map[string][]string{
+	"goruntime":   {},
+	"event":       {"goruntime"},
+	"gobinary":    {"goruntime"},
+	"process":     {},
+	"clock":       {},
+	"gstate":      {"event", "goruntime"},
+	"engine":      {"event"},
+	"target":      {"process", "gobinary", "goruntime"},
+	"engine/ebpf": {"engine", "event", "target", "process", "gobinary", "goruntime"},
+	"report":      {"event", "gstate", "goruntime", "engine"},
+}
+
+// only has the packages that may import a library.
+var only = map[string][]string{
+	"github.com/cilium/ebpf":       {"gopherscope/internal/engine/ebpf", "gopherscope/bench", "gopherscope/internal/testenv"},
+	"github.com/spf13/cobra":       {"gopherscope/internal/cli"},
+	"golang.org/x/arch/x86/x86asm": {"gopherscope/internal/gobinary"},
+}
+
+func TestImports(t *testing.T) {
+	const internal = "gopherscope/internal/"
+	for pkg, imports := range packages(t) {
+		allowed, layered := layers[strings.TrimPrefix(pkg, internal)]
+		for _, imp := range imports {
+			for lib, users := range only {
+				if (imp == lib || strings.HasPrefix(imp, lib+"/")) && !contains(users, pkg) {
+					t.Errorf("%s imports %s, which is for %v", pkg, imp, users)
+				}
+			}
+			if name, own := strings.CutPrefix(imp, internal); own && layered && !contains(allowed, name) {
+				t.Errorf("%s imports %s: against the direction of imports", pkg, imp)
+			}
+		}
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, one := range list {
+		if one == s {
+			return true
+		}
+	}
+	return false
+}
+
+func TestDocumented(t *testing.T) {
+	root := testenv.ModuleRoot(t)
+	for pkg := range packages(t) {
+		dir := filepath.Join(root, strings.TrimPrefix(pkg, "gopherscope/"))
+		fset := token.NewFileSet()
+		parsed, err := parser.ParseDir(fset, dir, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, p := range parsed {
+			if strings.HasSuffix(name, "_test") {
+				continue
+			}
+			files := make([]*ast.File, 0, len(p.Files))
+			for path, f := range p.Files {
+				if !strings.HasSuffix(path, "_bpfel.go") && !strings.HasSuffix(path, "_test.go") {
+					files = append(files, f)
+				}
+			}
+			d, err := doc.NewFromFiles(fset, files, pkg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.Doc == "" {
+				t.Errorf("package %s has no comment", pkg)
+			}
+			undocumented(t, pkg, d)
+		}
+	}
+}
+
+func undocumented(t *testing.T, pkg string, d *doc.Package) {
+	t.Helper()
+	report := func(kind, name, text string) {
+		if ast.IsExported(name) && strings.TrimSpace(text) == "" {
+			t.Errorf("%s: %s %s has no comment", pkg, kind, name)
+		}
+	}
+	funcs := d.Funcs
+	for _, typ := range d.Types {
+		report("type", typ.Name, typ.Doc)
+		funcs = append(funcs, typ.Funcs...)
+		if ast.IsExported(typ.Name) {
+			funcs = append(funcs, typ.Methods...)
+		}
+	}
+	for _, f := range funcs {
+		report("func", f.Name, f.Doc)
+	}
+}
+
+// TestEventsPage holds docs/events.md to the catalogue.
+func TestEventsPage(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(testenv.ModuleRoot(t), "docs", "events.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for via := event.ViaOther; ; via++ {
+		name := via.String()
+		if via != event.ViaOther && name == event.ViaOther.String() {
+			break // past the last
+		}
+		if !strings.Contains(string(page), "| `"+name+"` |") {
+			t.Errorf("docs/events.md does not list the path %q", name)
+		}
+	}
+	for s := range goruntime.Status(32) {
+		if s.Valid() && !strings.Contains(string(page), "| `"+s.Name()+"` |") {
+			t.Errorf("docs/events.md does not list the state %q", s.Name())
+		}
+	}
+}
