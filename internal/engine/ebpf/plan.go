@@ -69,11 +69,11 @@ var rules = map[string]rule{
 	"execute":              {via: event.ViaSchedule},
 	"park_m":               {via: event.ViaPark},
 	"ready":                {via: event.ViaReady, flags: siteWaker},
-	"findRunnable":         {via: event.ViaNetpoll},
-	"findrunnable":         {via: event.ViaNetpoll}, // Go 1.18
-	"schedule":             {via: event.ViaNetpoll}, // Go 1.18
-	"injectglist":          {via: event.ViaNetpoll},
-	"findRunnableGCWorker": {via: event.ViaGC},
+	"findRunnable":         {via: event.ViaNetpoll, flags: siteWaker},
+	"findrunnable":         {via: event.ViaNetpoll, flags: siteWaker}, // Go 1.18
+	"schedule":             {via: event.ViaNetpoll, flags: siteWaker}, // Go 1.18
+	"injectglist":          {via: event.ViaNetpoll, flags: siteWaker},
+	"findRunnableGCWorker": {via: event.ViaGC, flags: siteWaker},
 	"goyield_m":            {via: event.ViaYield},
 	"gdestroy":             {via: event.ViaExit},
 	"goexit0":              {via: event.ViaExit}, // up to Go 1.21

@@ -23,9 +23,9 @@ type sequencer struct {
 	sites   []site
 	reasons []string
 	bin     *gobinary.File
-	last    map[uint32]statuses // by process
-	tgid    uint32              // the process of the last record, and
-	current statuses            // its goroutines: mostly there is only one
+	last    map[uint32]statuses       // by process
+	tgid    uint32                    // the process of the last record, and
+	current statuses                  // its goroutines: mostly there is only one
 	places  map[uint64]event.Location // by linked pc of a go statement
 	starts  map[uint64]event.Location // by linked start pc
 	ev      event.Event
@@ -145,6 +145,8 @@ func refine(via event.Via, e *event.Event, reason string) event.Via {
 		return event.ViaTimer
 	case via == event.ViaNetpoll && reason == "GC worker (idle)":
 		return event.ViaGC
+	case via == event.ViaNetpoll && reason != "IO wait" && e.Waker != 0:
+		return event.ViaReady // a list of waiters, as at the end of a sweep
 	case via == event.ViaNetpoll && reason != "IO wait":
 		return event.ViaOther
 	}
