@@ -346,7 +346,9 @@ int on_switch(struct user_regs *ctx)
 // must be on that goroutine's own stack; it is not when it runs the scheduler
 // (g0), a signal handler (gsignal) or C code. Left out are raw system calls (the
 // status is running) and the futex calls of a note sleep (m.blocked), of which
-// entersyscallblock has been reported.
+// entersyscallblock has been reported. The callers leave out sched_yield: the
+// runtime itself calls it on a goroutine's stack, when casgstatus has to wait for
+// the scan bit to be taken away (runtime/proc.go casgstatus, osyield).
 INLINE u64 in_syscall(struct user_regs *regs)
 {
 	u64 g = 0, sp = 0, m = 0, stack[2] = {};
@@ -378,6 +380,8 @@ int on_sys_enter(struct raw_tp_ctx *ctx)
 	if (!wanted_at_tracepoint(t))
 		return 0;
 	count(COUNT_SYSCALL);
+	if (ctx->args[1] == NR_SCHED_YIELD)
+		return 0;
 	g = in_syscall(regs);
 	if (g)
 		emit_change(KIND_SYSCALL, SITE_NONE, 0, t, g, g, G_RUNNING, G_SYSCALL);
@@ -398,11 +402,15 @@ int on_sys_exit(struct raw_tp_ctx *ctx)
 	s64 ret = ctx->args[1];
 	syscall_insn insn = 0;
 	u64 g, ip = 0;
+	u32 nr = 0;
 
 	if (!wanted_at_tracepoint(t))
 		return 0;
 	count(COUNT_SYSCALL);
 	if (ret <= -512 && ret >= -516)
+		return 0;
+	bpf_probe_read_kernel(&nr, sizeof(nr), &REG_NR(regs));
+	if (nr == NR_SCHED_YIELD)
 		return 0;
 	g = in_syscall(regs);
 	if (!g)

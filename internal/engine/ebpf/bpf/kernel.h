@@ -69,6 +69,10 @@ struct user_regs {
 #define REG_G(r) ((r)->r14)
 #define REG_SP(r) ((r)->sp)
 #define REG_IP(r) ((r)->ip)
+// The number of the system call that is being left: struct pt_regs of the
+// kernel only, not the context of a uprobe.
+#define REG_NR(r) ((r)->orig_ax)
+#define NR_SCHED_YIELD 24
 // SYSCALL, the two bytes 0f 05.
 #define SYSCALL_INSN 0x050f
 typedef u16 syscall_insn;
@@ -77,6 +81,7 @@ typedef u16 syscall_insn;
 
 struct user_regs {
 	u64 regs[31], sp, pc, pstate;
+	u64 orig_x0, syscallno; // of the kernel's struct pt_regs, not of a uprobe's context
 };
 #define REG_ARG0(r) ((r)->regs[0])
 #define REG_ARG1(r) ((r)->regs[1])
@@ -84,6 +89,8 @@ struct user_regs {
 #define REG_G(r) ((r)->regs[28])
 #define REG_SP(r) ((r)->sp)
 #define REG_IP(r) ((r)->pc)
+#define REG_NR(r) ((r)->syscallno) // its low half; the high half is not used
+#define NR_SCHED_YIELD 124
 // SVC #0.
 #define SYSCALL_INSN 0xd4000001
 typedef u32 syscall_insn;
