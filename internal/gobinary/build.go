@@ -15,7 +15,7 @@ type Build struct {
 	Stripped bool   // it has no symbol table
 	DWARF    bool
 	PIE      bool
-	Cgo      bool // it calls C
+	Cgo      bool // it is linked with package runtime/cgo
 	Race     bool
 	Trimpath bool
 }
@@ -55,10 +55,10 @@ func (f *File) Build() Build {
 	return f.build
 }
 
-// callsC looks for the functions of package runtime/cgo, which every program
-// that calls C is linked with.
+// callsC looks for the function through which C calls Go, which package
+// runtime/cgo brings into every program that has C code (runtime/cgo/asm_*.s).
 func (f *File) callsC() bool {
-	for range f.nameOffsets("runtime/cgo.") {
+	for range f.nameOffsets("crosscall2\x00") {
 		return true
 	}
 	return false

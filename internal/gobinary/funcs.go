@@ -12,7 +12,7 @@ import (
 // A Func is a function as the compiler made it: inlined calls are part of their
 // callers.
 type Func struct {
-	Name       string // with its package and, of a generic function, type arguments
+	Name       string // with its package; up to Go 1.20 with "[...]" for type arguments
 	Entry, End uint64 // addresses as linked, End excluded; padding may precede it
 
 	record uint64 // address of its _func record

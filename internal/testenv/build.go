@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Build says how a target program is compiled. The zero Build is a plain
@@ -115,7 +116,24 @@ func buildTarget(src, prog string, b Build) (string, error) {
 	if err := compile(src, prog, b, bin+".tmp"); err != nil {
 		return "", err
 	}
+	removeOld(strings.TrimSuffix(bin, sum))
 	return bin, os.Rename(bin+".tmp", bin)
+}
+
+// keepFor is how long a program of former sources stays: another checkout may
+// still use it.
+const keepFor = 24 * time.Hour
+
+// removeOld removes the programs whose path is prefix and a hash, when they are
+// old. A file that cannot be removed stays: it does no harm.
+func removeOld(prefix string) {
+	old, _ := filepath.Glob(prefix + strings.Repeat("[0-9a-f]", hashLen))
+	for _, path := range old {
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > keepFor {
+			os.Remove(path)
+			os.Remove(path + ".lock")
+		}
+	}
 }
 
 // compile runs the go command of the build's toolchain.
@@ -204,6 +222,9 @@ func lock(path string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
+// hashLen is the number of digits of a sourceHash.
+const hashLen = 12
+
 // sourceHash identifies the content of every file below src.
 func sourceHash(src string) (string, error) {
 	sum := sha256.New()
@@ -215,5 +236,5 @@ func sourceHash(src string) (string, error) {
 		fmt.Fprintf(sum, "%s %d\n%s", strings.TrimPrefix(path, src), len(data), data)
 		return err
 	})
-	return hex.EncodeToString(sum.Sum(nil))[:12], err
+	return hex.EncodeToString(sum.Sum(nil))[:hashLen], err
 }

@@ -16,7 +16,7 @@ type holder struct {
 }
 
 // Idle parks one goroutine in each way that a program can, prints "held", and
-// returns at the first newline on stdin.
+// returns at the first line on stdin.
 //
 //	goid KEY        the goroutine that waits in the way called KEY
 func Idle(int) {
@@ -30,7 +30,7 @@ func Idle(int) {
 		report(h.key, id)
 	}
 	fmt.Println("held")
-	readNewline()
+	readLine()
 	check(l.Close())
 }
 

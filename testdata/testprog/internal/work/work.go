@@ -21,9 +21,9 @@ import (
 	"time"
 )
 
-// Main is the main function of a program: it waits for a newline on stdin when
-// the environment has WAIT=1 (after the line "ready" on stdout), then runs the
-// behaviour with n from the first argument.
+// Main is the main function of a program: it waits for an empty line on stdin
+// when the environment has WAIT=1 (after the line "ready" on stdout), then runs
+// the behaviour with n from the first argument.
 func Main(run func(n int), n int) {
 	if len(os.Args) > 1 {
 		n = atoi(os.Args[1])
@@ -32,25 +32,28 @@ func Main(run func(n int), n int) {
 	run(n)
 }
 
-// Wait waits for a newline on stdin when the environment has WAIT=1.
+// Wait waits for an empty line on stdin when the environment has WAIT=1. Other
+// lines are read and dropped: each makes the main goroutine enter and leave
+// system calls, by which a tracer can tell that it is attached.
 func Wait() {
 	if os.Getenv("WAIT") == "1" {
 		fmt.Println("ready", os.Getpid())
-		readNewline()
+		for readLine() > 0 {
+		}
 	}
 }
 
-// readNewline reads stdin up to its first newline, or its end. It does not use
-// package os, whose reads may go through the network poller.
-func readNewline() {
+// readLine reads a line of stdin and returns its length, 0 at the end of stdin.
+// It does not use package os, whose reads may go through the network poller.
+func readLine() int {
 	b := make([]byte, 1)
-	for b[0] != '\n' {
+	for length := 0; ; length++ {
 		n, err := syscall.Read(0, b)
-		if err == syscall.EINTR {
-			continue
+		for err == syscall.EINTR {
+			n, err = syscall.Read(0, b)
 		}
-		if n < 1 {
-			return
+		if n < 1 || b[0] == '\n' {
+			return length
 		}
 	}
 }

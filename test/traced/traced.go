@@ -1,0 +1,236 @@
+// Package traced runs the gopherscope command on target programs and reads its
+// JSON output back, for tests that look at the whole tool from outside. It
+// shares no code with the tool: what it knows of the output is the documented
+// schema of gopherscope trace --json.
+//
+// It is imported by tests only, and needs root, BPF and the go command; tests
+// are skipped without them (see package testenv).
+package traced
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gopherscope/internal/testenv"
+)
+
+// Place is a place in the target's source.
+type Place struct {
+	Func string `json:"func"`
+	File string `json:"file"`
+	Line int    `json:"line"`
+}
+
+// Transition is one line of output with type "transition".
+type Transition struct {
+	Type      string `json:"type"`
+	Time      string `json:"time"`
+	MonoNs    int64  `json:"mono_ns"`
+	GoID      int64  `json:"goid"`
+	From      string `json:"from"`
+	To        string `json:"to"`
+	Reason    string `json:"reason"`
+	FakeWait  bool   `json:"fake_wait"`
+	Via       string `json:"via"`
+	TID       int    `json:"tid"`
+	PID       int    `json:"pid"`
+	M         int64  `json:"m"`
+	P         int64  `json:"p"`
+	Waker     *int64 `json:"waker"`
+	ForNs     *int64 `json:"for_ns"`
+	Parent    *int64 `json:"parent"` // nil but for a birth
+	CreatedBy *Place `json:"created_by"`
+	Start     *Place `json:"start"`
+	Violation bool   `json:"violation"`
+
+	Text string `json:"-"` // the line itself, for messages
+}
+
+// IsBirth says whether the line begins a goroutine's life.
+func (tr *Transition) IsBirth() bool { return tr.Parent != nil }
+
+// Is says whether the transition is between the two states.
+func (tr *Transition) Is(from, to string) bool { return tr.From == from && tr.To == to }
+
+// Summary is the last line of output.
+type Summary struct {
+	Type       string           `json:"type"`
+	Engine     string           `json:"engine"`
+	GoVersion  string           `json:"go_version"`
+	DurationNs int64            `json:"duration_ns"`
+	Events     int              `json:"events"`
+	Lost       map[string]int64 `json:"lost"`
+	Violations int              `json:"violations"`
+	Goroutines int              `json:"goroutines"`
+}
+
+// Trace is what gopherscope said about one run of a target, and what the target
+// said itself.
+type Trace struct {
+	Transitions []Transition
+	Summary     Summary
+	Facts       testenv.Facts
+	Build       testenv.Build
+	PID         int  // of the target
+	Launched    bool // traced from its first goroutine on
+}
+
+var tool struct {
+	once sync.Once
+	path string
+	err  error
+}
+
+// Tool is the path of the gopherscope command, compiled once per test process.
+func Tool(t testing.TB) string {
+	t.Helper()
+	testenv.RequireRoot(t)
+	testenv.RequireBPF(t)
+	root := testenv.ModuleRoot(t)
+	tool.once.Do(func() {
+		dir, err := os.MkdirTemp("", "gopherscope-test")
+		if err != nil {
+			tool.err = err
+			return
+		}
+		tool.path = filepath.Join(dir, "gopherscope")
+		cmd := exec.Command("go", "build", "-buildvcs=false", "-o", tool.path, "./cmd/gopherscope")
+		cmd.Dir = root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			tool.err = fmt.Errorf("%s: %w\n%s", cmd, err, out)
+		}
+	})
+	if tool.err != nil {
+		t.Fatal(tool.err)
+	}
+	return tool.path
+}
+
+// Cleanup removes what [Tool] built. A package's TestMain calls it last.
+func Cleanup() {
+	if tool.path != "" {
+		os.RemoveAll(filepath.Dir(tool.path))
+	}
+}
+
+// Launch traces a target program that gopherscope starts itself.
+func Launch(t testing.TB, prog string, b testenv.Build, args ...string) *Trace {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "trace.jsonl")
+	bin := testenv.BuildTarget(t, prog, b)
+	scope := testenv.Start(t, Tool(t), append([]string{"trace", "--json", "-o", out, "--", bin}, args...)...)
+	if err := scope.Wait(); err != nil {
+		t.Fatalf("gopherscope trace: %v\n%s", err, scope.Stderr())
+	}
+	tr := read(t, out)
+	tr.Build, tr.Launched = b, true
+	tr.Facts = testenv.ParseFacts(t, strings.Split(scope.Stderr(), "\n"))
+	if len(tr.Transitions) == 0 {
+		t.Fatalf("no transition; stderr:\n%s", scope.Stderr())
+	}
+	tr.PID = tr.Transitions[0].PID
+	return tr
+}
+
+// Attach traces a target program that runs already, and lets it begin its work
+// when gopherscope has seen the first change.
+func Attach(t testing.TB, prog string, b testenv.Build, args ...string) *Trace {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "trace.jsonl")
+	p := testenv.StartWaiting(t, testenv.BuildTarget(t, prog, b), args...)
+	scope := testenv.Start(t, Tool(t), "trace", "--json", "-o", out, strconv.Itoa(p.PID()))
+	for begin := time.Now(); fileSize(out) == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Since(begin) > testenv.Deadline {
+			t.Fatalf("gopherscope sees nothing after %v; stderr:\n%s", testenv.Deadline, scope.Stderr())
+		}
+		p.WriteLine("make a system call")
+	}
+	p.Go()
+	lines := p.Lines()
+	if err := p.Wait(); err != nil {
+		t.Fatalf("%s: %v\n%s", prog, err, p.Stderr())
+	}
+	if err := scope.Wait(); err != nil {
+		t.Fatalf("gopherscope trace: %v\n%s", err, scope.Stderr())
+	}
+	tr := read(t, out)
+	tr.Build, tr.PID = b, p.PID()
+	tr.Facts = testenv.ParseFacts(t, lines)
+	return tr
+}
+
+func fileSize(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// read parses an output file: transitions, then the summary.
+func read(t testing.TB, path string) *Trace {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := &Trace{}
+	scanner := bufio.NewScanner(bytes.NewReader(data))
+	scanner.Buffer(nil, 1<<20)
+	for scanner.Scan() {
+		if tr.Summary.Type != "" {
+			t.Fatalf("a line after the summary: %s", scanner.Text())
+		}
+		line := Transition{Text: scanner.Text()}
+		decode(t, line.Text, &line)
+		switch line.Type {
+		case "transition":
+			tr.Transitions = append(tr.Transitions, line)
+		case "summary":
+			decode(t, line.Text, &tr.Summary)
+		case "exit", "exec":
+		default:
+			t.Fatalf("a line of unknown type: %s", line.Text)
+		}
+	}
+	if err := scanner.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if tr.Summary.Type == "" {
+		t.Fatalf("%s has no summary after %d transitions", path, len(tr.Transitions))
+	}
+	return tr
+}
+
+func decode(t testing.TB, line string, v any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(line), v); err != nil {
+		t.Fatalf("%v in line: %s", err, line)
+	}
+}
+
+// Of is the transitions of one goroutine, in order.
+func (tr *Trace) Of(goid int64) []Transition {
+	return tr.Where(func(l *Transition) bool { return l.GoID == goid })
+}
+
+// Where is the transitions for which match is true, in order.
+func (tr *Trace) Where(match func(*Transition) bool) []Transition {
+	var found []Transition
+	for i := range tr.Transitions {
+		if match(&tr.Transitions[i]) {
+			found = append(found, tr.Transitions[i])
+		}
+	}
+	return found
+}
