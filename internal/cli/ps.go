@@ -2,11 +2,12 @@ package cli
 
 import (
 	"context"
+	"debug/buildinfo"
+	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"text/tabwriter"
 
@@ -22,11 +23,13 @@ func newPS(t *terminal) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ps [flags]",
 		Short: "List the Go processes on this host",
-		Long: `List the Go processes on this host.
+		Long: `List the Go processes on this host, but for this one, by PID.
 
 BUILD is how the program was built: stripped, pie, cgo, race, or - for none of
-them. GOROUTINES counts those of the runtime too; it is - for a process whose
-memory may not be read. The processes are only looked at, never stopped.`,
+them; unsupported is a program that cannot be traced, such as one older than
+Go 1.18. GOROUTINES counts those of the runtime too, as the process's own
+goroutine profile does not; it is - where the process's memory may not be read.
+The processes are only looked at, never stopped.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usagef("ps takes no operand, got %q", args[0])
@@ -34,26 +37,34 @@ memory may not be read. The processes are only looked at, never stopped.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			procs, hidden, err := goProcesses(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				err = writePSJSON(t, procs)
-			} else {
-				err = writePSTable(t, procs)
-			}
-			if hidden > 0 {
-				t.notef("%d processes of other users could not be looked at; run as root to see all", hidden)
-			}
-			return err
+			return runPS(cmd.Context(), t, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line")
 	return cmd
 }
 
-// goProcess is a row of ps.
+func runPS(ctx context.Context, t *terminal, asJSON bool) error {
+	procs, denied, err := goProcesses(ctx)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		err = writePSJSON(t, procs)
+	} else {
+		err = writePSTable(t, procs)
+	}
+	if denied > 0 {
+		note := fmt.Sprintf("%d processes could not be looked at: permission denied", denied)
+		if os.Geteuid() != 0 {
+			note += "; run as root to see all"
+		}
+		t.notef("%s", note)
+	}
+	return err
+}
+
+// goProcess is a row of ps. Its strings are safe to print.
 type goProcess struct {
 	PID        int    `json:"pid"`
 	User       string `json:"user"`
@@ -63,54 +74,50 @@ type goProcess struct {
 	Command    string `json:"command"`
 }
 
-// goProcesses looks at every process in /proc. hidden counts those that this
-// user may not look at. Binaries that several processes execute are read once.
-func goProcesses(ctx context.Context) (procs []goProcess, hidden int, err error) {
-	pids, err := allPIDs()
+// program is what is known of an executable, which many processes may run.
+type program struct {
+	version, build string
+	bin            *gobinary.File // nil if it is unsupported
+}
+
+// unsupported stands for the build of a Go program that cannot be understood.
+const unsupported = "unsupported"
+
+// goProcesses looks at every process but this one. denied counts those that
+// this user may not look at. A process that ends meanwhile is left out.
+func goProcesses(ctx context.Context) (procs []goProcess, denied int, err error) {
+	entries, denied, err := process.List()
 	if err != nil {
 		return nil, 0, err
 	}
-	bins := map[process.FileID]*gobinary.File{} // nil for what is no Go program
+	programs := map[process.FileID]*program{} // nil for what is no Go program
 	defer func() {
-		for _, b := range bins {
-			if b != nil {
-				err = errors.Join(err, b.Close())
+		for _, g := range programs {
+			if g != nil && g.bin != nil {
+				err = errors.Join(err, g.bin.Close())
 			}
 		}
 	}()
-	for _, pid := range pids {
+	for _, e := range entries {
 		if err := ctx.Err(); err != nil {
-			return procs, hidden, err
+			return nil, 0, err
 		}
-		row, err := describe(pid, bins)
-		switch {
-		case errors.Is(err, process.ErrPermission):
-			hidden++
-		case err != nil: // it ended, or is a kernel thread
-		case row != nil:
+		if g, seen := programs[e.Exe]; e.PID == os.Getpid() || seen && g == nil {
+			continue
+		}
+		row, err := describe(e.PID, programs)
+		if errors.Is(err, process.ErrPermission) {
+			denied++
+		}
+		if row != nil {
 			procs = append(procs, *row)
 		}
 	}
-	return procs, hidden, nil
-}
-
-func allPIDs() ([]int, error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
-	}
-	var pids []int
-	for _, e := range entries {
-		if pid, err := strconv.Atoi(e.Name()); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	slices.Sort(pids)
-	return pids, nil
+	return procs, denied, nil
 }
 
 // describe makes the row of a process, nil if it is no Go program.
-func describe(pid int, bins map[process.FileID]*gobinary.File) (*goProcess, error) {
+func describe(pid int, programs map[process.FileID]*program) (*goProcess, error) {
 	p, err := process.Open(pid)
 	if err != nil {
 		return nil, err
@@ -120,34 +127,70 @@ func describe(pid int, bins map[process.FileID]*gobinary.File) (*goProcess, erro
 	if err != nil {
 		return nil, err
 	}
-	bin, seen := bins[id]
+	g, seen := programs[id]
 	if !seen {
-		bin, err = gobinary.Open(p.ExePath())
-		if errors.Is(err, process.ErrPermission) {
+		if g, err = openProgram(p); err != nil {
 			return nil, err
 		}
-		if err == nil && p.Check() != nil {
-			err = errors.Join(process.ErrExited, bin.Close())
-		}
-		if err != nil {
-			bin = nil
-		}
-		bins[id] = bin
+		programs[id] = g
 	}
-	if bin == nil {
+	if g == nil {
 		return nil, nil
 	}
-	row := &goProcess{PID: pid, Go: bin.Version().Text, Build: bin.Build().String()}
+	row := &goProcess{PID: pid, Go: g.version, Build: g.build}
 	if row.User, err = p.User(); err != nil {
 		return nil, err
 	}
 	if row.Command, err = p.Cmdline(); err != nil {
 		return nil, err
 	}
-	if n, err := target.CountGoroutines(p, bin); err == nil {
-		row.Goroutines = &n
+	if g.bin != nil {
+		if n, err := target.CountGoroutines(p, g.bin); err == nil {
+			row.Goroutines = &n
+		}
 	}
 	return row, nil
+}
+
+// openProgram reads what p executes; nil if that is no Go program.
+func openProgram(p *process.Process) (*program, error) {
+	path := p.ExePath()
+	if !maybeGo(path) {
+		return nil, p.Check()
+	}
+	bin, err := gobinary.Open(path)
+	if errors.Is(err, process.ErrPermission) {
+		return nil, err
+	}
+	if err != nil {
+		info, err := buildinfo.ReadFile(path)
+		if err != nil {
+			return nil, p.Check()
+		}
+		return &program{version: process.Printable(info.GoVersion), build: unsupported}, p.Check()
+	}
+	if err := p.Check(); err != nil { // it was perhaps another process's
+		return nil, errors.Join(err, bin.Close())
+	}
+	return &program{version: process.Printable(bin.Version().Text), build: bin.Build().String(), bin: bin}, nil
+}
+
+// maybeGo tells cheaply most programs that are not written in Go: they have
+// section headers, but none of the sections that Go's linker makes (Go 1.18 to
+// 1.27, cmd/link/internal/ld). A big program without any is expensive to
+// exclude otherwise, as its data must be searched.
+func maybeGo(path string) bool {
+	f, err := elf.Open(path)
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	for _, name := range []string{".go.buildinfo", ".gopclntab", ".data.rel.ro.gopclntab", ".note.go.buildid"} {
+		if f.Section(name) != nil {
+			return true
+		}
+	}
+	return len(f.Sections) == 0
 }
 
 func writePSJSON(t *terminal, procs []goProcess) error {

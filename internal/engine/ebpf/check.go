@@ -128,7 +128,7 @@ func checkPrograms() engine.Check {
 	case errors.As(err, &verifier):
 		return failed(c, err, "this kernel's verifier refuses the programs: please report it with the kernel's version")
 	case err != nil:
-		return failed(c, err, "needs CAP_BPF and CAP_PERFMON, and sysctl kernel.unprivileged_bpf_disabled does not matter then")
+		return failed(c, explain(err), "run as root, or: setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep gopherscope")
 	}
 	if err := objs.Close(); err != nil {
 		return failed(c, err, "")

@@ -163,7 +163,7 @@ func probeSelf(multi bool) (detach func() error, err error) {
 	}
 	prog, err := ebpf.NewProgram(spec)
 	if err != nil {
-		return nil, err
+		return nil, explain(err)
 	}
 	attached, err := attachOne(exe, prog, off, unix.Getpid(), multi)
 	if err != nil {

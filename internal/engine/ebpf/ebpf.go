@@ -113,9 +113,18 @@ func (e *Engine) load(t *target.Target, multi bool, opts *Options) error {
 		}
 	}
 	if err := spec.LoadAndAssign(&e.objs, nil); err != nil {
-		return fmt.Errorf("load programs: %w", err)
+		return fmt.Errorf("load programs: %w", explain(err))
 	}
 	return nil
+}
+
+// explain shortens the error of a load that is not permitted, which names the
+// map or program that happened to be the first, to what is missing.
+func explain(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w: needs CAP_BPF and CAP_PERFMON", unix.EPERM)
+	}
+	return err
 }
 
 func setConstants(spec *ebpf.CollectionSpec, t *target.Target, ns *process.PIDNamespace) error {
