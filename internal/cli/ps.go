@@ -27,9 +27,9 @@ func newPS(t *terminal) *cobra.Command {
 
 BUILD is how the program was built: stripped, pie, cgo, race, or - for none of
 them; unsupported is a program that cannot be traced, such as one older than
-Go 1.18. GOROUTINES counts those of the runtime too, as the process's own
-goroutine profile does not; it is - where the process's memory may not be read.
-The processes are only looked at, never stopped.`,
+Go 1.18. GOROUTINES counts those of the runtime too, which runtime.NumGoroutine
+does not; it is - where the process's memory may not be read. The processes are
+only looked at, never stopped.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usagef("ps takes no operand, got %q", args[0])
@@ -55,13 +55,20 @@ func runPS(ctx context.Context, t *terminal, asJSON bool) error {
 		err = writePSTable(t, procs)
 	}
 	if denied > 0 {
-		note := fmt.Sprintf("%d processes could not be looked at: permission denied", denied)
-		if os.Geteuid() != 0 {
-			note += "; run as root to see all"
-		}
-		t.notef("%s", note)
+		t.notef("%s", deniedNote(denied, os.Geteuid() == 0))
 	}
 	return err
+}
+
+func deniedNote(denied int, root bool) string {
+	note := "1 process could not be looked at: permission denied"
+	if denied > 1 {
+		note = fmt.Sprintf("%d processes could not be looked at: permission denied", denied)
+	}
+	if !root {
+		note += "; run as root to see all"
+	}
+	return note
 }
 
 // goProcess is a row of ps. Its strings are safe to print.
@@ -195,6 +202,7 @@ func maybeGo(path string) bool {
 
 func writePSJSON(t *terminal, procs []goProcess) error {
 	enc := json.NewEncoder(t.Out)
+	enc.SetEscapeHTML(false)
 	for i := range procs {
 		if err := enc.Encode(&procs[i]); err != nil {
 			return err

@@ -8,7 +8,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
@@ -113,14 +112,16 @@ func (l *links) attachUprobes(exe *link.Executable, t *target.Target, prog *ebpf
 // releases before it) also made a negative PID an EINVAL, where it used to be
 // looked up and not found.
 func haveUprobeMulti() bool {
-	if features.HaveBPFLinkUprobeMulti() != nil {
+	detach, err := probeSelf(true)
+	if err != nil || detach() != nil {
 		return false
 	}
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type:         ebpf.Kprobe,
-		AttachType:   ebpf.AttachTraceUprobeMulti,
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
-		License:      "MIT",
+		Type:          ebpf.Kprobe,
+		AttachType:    ebpf.AttachTraceUprobeMulti,
+		Instructions:  asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+		License:       "MIT",
+		KernelVersion: anyKernel,
 	})
 	if err != nil {
 		return false

@@ -117,7 +117,7 @@ func checkLockdown() engine.Check {
 // checkPrograms loads the real programs and throws them away.
 func checkPrograms() engine.Check {
 	c := engine.Check{Name: "BPF programs", Status: engine.CheckOK, Detail: "load and pass the verifier"}
-	spec, err := loadGtrace()
+	spec, err := loadSpec()
 	if err != nil {
 		return failed(c, err, "")
 	}
@@ -138,7 +138,7 @@ func checkPrograms() engine.Check {
 
 func checkTracepoints() engine.Check {
 	c := engine.Check{Name: "tracepoints", Status: engine.CheckOK, Detail: "sys_enter, sys_exit, sched_process_exec"}
-	spec, err := loadGtrace()
+	spec, err := loadSpec()
 	if err != nil {
 		return failed(c, err, "")
 	}

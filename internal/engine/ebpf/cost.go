@@ -141,9 +141,10 @@ func calibrationCallee(n int) int { return n ^ 1 }
 func probeSelf(multi bool) (detach func() error, err error) {
 	const exe = "/proc/self/exe"
 	spec := &ebpf.ProgramSpec{
-		Type:         ebpf.Kprobe,
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
-		License:      "MIT",
+		Type:          ebpf.Kprobe,
+		Instructions:  asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+		License:       "MIT",
+		KernelVersion: anyKernel,
 	}
 	if multi {
 		spec.AttachType = ebpf.AttachTraceUprobeMulti

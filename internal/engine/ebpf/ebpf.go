@@ -97,9 +97,9 @@ func (e *Engine) start(t *target.Target, sites []site, opts *Options) error {
 
 // load puts programs and maps into the kernel, with the target's constants.
 func (e *Engine) load(t *target.Target, multi bool, opts *Options) error {
-	spec, err := loadGtrace()
+	spec, err := loadSpec()
 	if err != nil {
-		return fmt.Errorf("internal error: embedded object: %w", err)
+		return err
 	}
 	if err := setConstants(spec, t, opts.PIDNamespace); err != nil {
 		return err
@@ -117,6 +117,23 @@ func (e *Engine) load(t *target.Target, multi bool, opts *Options) error {
 	}
 	return nil
 }
+
+// loadSpec is the embedded object, ready to be loaded.
+func loadSpec() (*ebpf.CollectionSpec, error) {
+	spec, err := loadGtrace()
+	if err != nil {
+		return nil, fmt.Errorf("internal error: embedded object: %w", err)
+	}
+	for _, p := range spec.Programs {
+		p.KernelVersion = anyKernel
+	}
+	return spec, nil
+}
+
+// anyKernel is a version for the programs to be made for. No kernel since 5.0
+// looks at it; but without one the library finds out the real one through
+// /proc/self/mem, which is closed to a process that has file capabilities.
+const anyKernel = 1
 
 // explain shortens the error of a load that is not permitted, which names the
 // map or program that happened to be the first, to what is missing.
