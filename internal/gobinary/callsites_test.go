@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -13,38 +12,6 @@ import (
 
 	"gopherscope/internal/testenv"
 )
-
-// eachRuntime runs a test on the runtime of every supported Go version: stripped
-// and position-independent for amd64, and for arm64 as the compiler makes it and
-// without section headers, which hides more than stripping does. The program
-// uses coroutines, where there are any.
-func eachRuntime(t *testing.T, test func(t *testing.T, b testenv.Build, path string, f *File)) {
-	for _, v := range testenv.Versions() {
-		for _, b := range []testenv.Build{{Go: v, Stripped: true}, {Go: v, PIE: true}, {Go: v, GOARCH: "arm64"}} {
-			t.Run(b.String(), func(t *testing.T) {
-				path := testenv.BuildTarget(t, "coro", b)
-				test(t, b, path, mustOpen(t, path))
-			})
-		}
-		b := testenv.Build{Go: v, GOARCH: "arm64"}
-		t.Run(b.String()+"-headless", func(t *testing.T) {
-			b.Stripped = true // as far as anyone can see
-			test(t, b, "", mustNew(t, headless(t, testenv.BuildTarget(t, "coro", testenv.Build{Go: v, GOARCH: "arm64"}))))
-		})
-	}
-}
-
-// headless is an executable whose header admits to no sections.
-func headless(t testing.TB, path string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	clear(data[ehdrShoff : ehdrShoff+8])
-	clear(data[ehdrShnum : ehdrShstrndx+2])
-	return data
-}
 
 // A disassembly is what "go tool objdump" says about package runtime: the
 // tests' witness, with symbols in place of the function table.
@@ -86,9 +53,9 @@ var tracedCallees = []string{
 }
 
 func TestCallSitesAgainstObjdump(t *testing.T) {
-	eachRuntime(t, func(t *testing.T, b testenv.Build, path string, f *File) {
-		if b.Stripped {
-			t.Skip("objdump needs symbols; see TestCallSitesOfStripped")
+	everyVersion(t, func(t *testing.T, b testenv.Build, path string, f *File) {
+		if len(symbols(t, path)) == 0 {
+			return // objdump needs them; see TestCallSitesOfStripped
 		}
 		want := disassemble(t, path)
 		for _, callee := range tracedCallees {
@@ -181,7 +148,7 @@ func baseName(name string) string {
 }
 
 func TestCallSitesByVersion(t *testing.T) {
-	eachRuntime(t, func(t *testing.T, b testenv.Build, path string, f *File) {
+	everyVersion(t, func(t *testing.T, b testenv.Build, path string, f *File) {
 		sites, err := f.CallSites("runtime.casgstatus", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -232,7 +199,7 @@ func TestCallSitesFilter(t *testing.T) {
 // TestNextCallIn looks for the call that publishes a new goroutine: runqput
 // after newproc1, in the function that newproc runs on the system stack.
 func TestNextCallIn(t *testing.T) {
-	eachRuntime(t, func(t *testing.T, b testenv.Build, path string, f *File) {
+	everyVersion(t, func(t *testing.T, b testenv.Build, path string, f *File) {
 		const caller = "runtime.newproc.func1"
 		births, err := f.CallSites("runtime.newproc1", func(name string) bool { return name == caller })
 		if err != nil || len(births) != 1 {
