@@ -100,5 +100,5 @@ func permissionHint() string {
 	if os.Geteuid() == 0 {
 		return "root is not allowed this here: a container or a security policy takes CAP_BPF, CAP_PERFMON or CAP_SYS_PTRACE away; gopherscope doctor says which"
 	}
-	return "run as root, or grant the binary CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (setcap); gopherscope doctor says what is missing"
+	return "run as root, or grant the binary CAP_BPF, CAP_PERFMON and, for processes of other users, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH (setcap); gopherscope doctor says what is missing"
 }

@@ -82,17 +82,22 @@ func checkCapabilities() engine.Check {
 	for _, want := range []struct {
 		bit  uint
 		name string
-	}{{unix.CAP_BPF, "CAP_BPF"}, {unix.CAP_PERFMON, "CAP_PERFMON"}, {unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE"}} {
+	}{{unix.CAP_BPF, "CAP_BPF"}, {unix.CAP_PERFMON, "CAP_PERFMON"}, {unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE"}, {unix.CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"}} {
 		if !has(want.bit) {
 			missing = append(missing, want.name)
 		}
 	}
-	if len(missing) == 0 {
-		c.Detail = "CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE"
+	switch {
+	case len(missing) == 0:
+		c.Detail = "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+		return c
+	case has(unix.CAP_BPF) && has(unix.CAP_PERFMON):
+		c.Status, c.Detail = engine.CheckWarn, "missing "+strings.Join(missing, ", ")
+		c.Hint = "only processes of the same user can be traced"
 		return c
 	}
 	c.Status, c.Detail = engine.CheckFail, "missing "+strings.Join(missing, ", ")
-	c.Hint = "run as root, or: setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep gopherscope"
+	c.Hint = "run as root, or: setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep gopherscope"
 	return c
 }
 
@@ -128,7 +133,7 @@ func checkPrograms() engine.Check {
 	case errors.As(err, &verifier):
 		return failed(c, err, "this kernel's verifier refuses the programs: please report it with the kernel's version")
 	case err != nil:
-		return failed(c, explain(err), "run as root, or: setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep gopherscope")
+		return failed(c, explain(err), "run as root, or: setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep gopherscope")
 	}
 	if err := objs.Close(); err != nil {
 		return failed(c, err, "")
