@@ -24,7 +24,7 @@ func decodeX86(code []byte) (x86asm.Inst, error) {
 		return x86asm.Inst{Len: n, Mode: 64}, nil
 	}
 	in, err := x86asm.Decode(code, 64)
-	if err != nil || in.Len <= 0 || in.Len > maxX86 || in.Len > len(code) {
+	if err != nil || in.Op == 0 || in.Len <= 0 || in.Len > maxX86 || in.Len > len(code) {
 		return x86asm.Inst{}, errBadCode
 	}
 	return in, nil
@@ -140,7 +140,9 @@ func x86Refs(code []byte, entry uint64) []ref {
 				}
 			case x86asm.Mem:
 				if a.Base == x86asm.RIP && a.Index == 0 && a.Segment == 0 {
-					r := ref{pc: pc, addr: next + uint64(a.Disp), kind: x86RefKind(in.Op, i)}
+					// x86asm does not extend the sign of this displacement.
+					addr := next + uint64(int64(int32(a.Disp)))
+					r := ref{pc: pc, addr: addr, kind: x86RefKind(in.Op, i)}
 					if r.kind == refLoad || r.kind == refStore {
 						r.width = in.MemBytes
 					}
