@@ -1,17 +1,21 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"debug/buildinfo"
 	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"gopherscope/internal/gobinary"
 	"gopherscope/internal/process"
@@ -211,8 +215,10 @@ func writePSJSON(t *terminal, procs []goProcess) error {
 	return nil
 }
 
+// writePSTable prints the table. On a terminal a row is cut to one line.
 func writePSTable(t *terminal, procs []goProcess) error {
-	w := tabwriter.NewWriter(t.Out, 0, 0, 2, ' ', 0)
+	var text bytes.Buffer
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PID\tUSER\tGO\tBUILD\tGOROUTINES\tCOMMAND")
 	for i := range procs {
 		p := &procs[i]
@@ -222,5 +228,31 @@ func writePSTable(t *terminal, procs []goProcess) error {
 		}
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", p.PID, p.User, p.Go, p.Build, count, p.Command)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if width := columns(t.Out); width > 0 {
+		for line := range strings.Lines(text.String()) {
+			r := []rune(strings.TrimSuffix(line, "\n"))
+			if _, err := fmt.Fprintln(t.Out, string(r[:min(len(r), width)])); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	_, err := t.Out.Write(text.Bytes())
+	return err
+}
+
+// columns is the width of the terminal that w writes to, 0 if it is none.
+func columns(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
 }

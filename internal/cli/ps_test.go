@@ -15,6 +15,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 
 	"gopherscope/internal/cli"
 	"gopherscope/internal/testenv"
@@ -182,6 +185,69 @@ func TestPSTable(t *testing.T) {
 	if !found {
 		t.Errorf("process %d is not listed:\n%s", cmd.Process.Pid, &out)
 	}
+}
+
+// On a terminal each process has one line.
+func TestPSTerminal(t *testing.T) {
+	cmd := exec.Command(testenv.BuildTarget(t, "idle", testenv.Build{}))
+	cmd.Args[0] = strings.Repeat("é", 200)
+	cmd.Env = append(os.Environ(), "WAIT=1")
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	startPS(t, cmd)
+	ptm, pts := openPTY(t, 60)
+	read := make(chan string)
+	go func() {
+		b, _ := io.ReadAll(ptm) // the end is an EIO
+		read <- string(b)
+	}()
+	if code := cli.Main([]string{"ps"}, cli.Stdio{Out: pts, Err: io.Discard}); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	pts.Close()
+	text := <-read
+	found := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\r\n")
+		if width := utf8.RuneCountInString(line); width > 60 {
+			t.Errorf("%d columns: %q", width, line)
+		}
+		if strings.HasPrefix(line, strconv.Itoa(cmd.Process.Pid)+" ") {
+			found = strings.HasSuffix(line, "é")
+		}
+	}
+	if !found {
+		t.Errorf("process %d is not listed with its command:\n%s", cmd.Process.Pid, text)
+	}
+}
+
+// openPTY opens a terminal of the given width: what is written to pts is read
+// from ptm.
+func openPTY(t *testing.T, width uint16) (ptm, pts *os.File) {
+	t.Helper()
+	ptm, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ptm.Close() })
+	fd := int(ptm.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: width}); err != nil {
+		t.Fatal(err)
+	}
+	pts, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { pts.Close() })
+	return ptm, pts
 }
 
 // startPS starts a process and kills it at the end of the test.
