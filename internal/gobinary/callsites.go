@@ -178,27 +178,33 @@ func armCalls(code []byte, entry uint64, targets map[uint64]bool) ([]int, error)
 			calls = append(calls, off)
 		}
 	}
-	return slices.DeleteFunc(calls, func(off int) bool { return armLiteral(code, off) }), nil
+	if len(calls) == 0 {
+		return nil, nil
+	}
+	literals := armLiterals(code)
+	return slices.DeleteFunc(calls, func(off int) bool { return literals[off] }), nil
 }
 
-// armLiteral says whether the word at off is a constant that an LDR (literal) in
-// code loads: the assembler puts those between instructions.
-func armLiteral(code []byte, off int) bool {
+// armLiterals is the set of the offsets of words that are constants which an LDR
+// (literal) in code loads: the assembler puts those between instructions.
+func armLiterals(code []byte) map[int]bool {
+	literals := map[int]bool{}
 	for at := 0; at+4 <= len(code); at += 4 {
 		w := armWord(code, at)
 		if w&0x3b000000 != 0x18000000 {
 			continue
 		}
-		size := int64(4) // W register; LDRSW
+		words := 1 // W register; LDRSW
 		switch {
 		case w>>26&1 == 1:
-			size = 4 << (w >> 30) // S, D, Q registers
+			words = 1 << (w >> 30) // S, D, Q registers
 		case w>>30 == 1:
-			size = 8 // X register
+			words = 2 // X register
 		}
-		if to := int64(at) + w.signed(5, 19)<<2; to <= int64(off) && int64(off) < to+size {
-			return true
+		to := at + int(w.signed(5, 19)<<2)
+		for i := range words {
+			literals[to+4*i] = true
 		}
 	}
-	return false
+	return literals
 }

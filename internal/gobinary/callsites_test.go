@@ -85,6 +85,48 @@ func TestCallSitesAgainstObjdump(t *testing.T) {
 	})
 }
 
+// TestUnusualBuilds looks at code that is compiled or linked in other ways:
+// without optimisation the compare-and-swap in casgstatus is a call.
+func TestUnusualBuilds(t *testing.T) {
+	for _, b := range []testenv.Build{
+		{Go: "1.20", NoOpt: true},
+		{Go: "1.26", NoOpt: true},
+		{Go: "1.21", Race: true},
+		{Go: "1.25", ExternalLink: true, PIE: true},
+	} {
+		t.Run(b.String(), func(t *testing.T) {
+			path := testenv.BuildTarget(t, "frames", b)
+			f := mustOpen(t, path)
+			want := disassemble(t, path)
+			for _, callee := range tracedCallees {
+				if got, err := f.CallSites(callee, nil); err != nil || !slices.Equal(got, want[callee]) {
+					t.Errorf("CallSites(%s) = %v, %v\nobjdump: %v", callee, got, err, want[callee])
+				}
+			}
+			g, err := f.Struct("runtime.g")
+			if err != nil {
+				t.Fatal(err)
+			}
+			status, _ := g.Offset("atomicstatus")
+			if off, ok, err := f.StatusOffset(); err != nil || ok == b.NoOpt || ok && off != status {
+				t.Errorf("StatusOffset = %d, %v, %v; the descriptor says %d", off, ok, err, status)
+			}
+			for _, s := range symbols(t, path) {
+				find := map[string]func() (uint64, error){"runtime.allgs": f.Allgs, "runtime.allp": f.Allp}[s.Name]
+				if find == nil {
+					continue
+				}
+				if got, err := find(); err != nil || got != s.Value {
+					t.Errorf("%s found at %#x, %v, its symbol is at %#x", s.Name, got, err, s.Value)
+				}
+			}
+			if reasons, err := f.WaitReasons(); err != nil || len(reasons) < 30 {
+				t.Errorf("wait reasons: %q, %v", reasons, err)
+			}
+		})
+	}
+}
+
 // callers counts sites by the functions that they are in.
 func callers(sites []Site) map[string]int {
 	n := map[string]int{}
