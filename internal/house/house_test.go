@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,30 +56,47 @@ var only = map[string][]string{
 	"golang.org/x/arch/x86/x86asm": {"gopherscope/internal/gobinary"},
 }
 
+// pure has the packages that touch no system: functions of a stream of events.
+var pure = []string{"event", "gstate", "report", "goruntime"}
+
+// system has the packages, with those below them, that touch a system.
+var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}
+
+// within says whether a package is lib or below it.
+func within(pkg, lib string) bool { return pkg == lib || strings.HasPrefix(pkg, lib+"/") }
+
+func TestPure(t *testing.T) {
+	pkgs := packages(t)
+	for _, name := range pure {
+		imports, ok := pkgs["gopherscope/internal/"+name]
+		if !ok {
+			t.Errorf("there is no package %s", name)
+		}
+		for _, imp := range imports {
+			for _, lib := range system {
+				if within(imp, lib) {
+					t.Errorf("%s imports %s: it must not touch the system", name, imp)
+				}
+			}
+		}
+	}
+}
+
 func TestImports(t *testing.T) {
 	const internal = "gopherscope/internal/"
 	for pkg, imports := range packages(t) {
 		allowed, layered := layers[strings.TrimPrefix(pkg, internal)]
 		for _, imp := range imports {
 			for lib, users := range only {
-				if (imp == lib || strings.HasPrefix(imp, lib+"/")) && !contains(users, pkg) {
+				if within(imp, lib) && !slices.Contains(users, pkg) {
 					t.Errorf("%s imports %s, which is for %v", pkg, imp, users)
 				}
 			}
-			if name, own := strings.CutPrefix(imp, internal); own && layered && !contains(allowed, name) {
+			if name, own := strings.CutPrefix(imp, internal); own && layered && !slices.Contains(allowed, name) {
 				t.Errorf("%s imports %s: against the direction of imports", pkg, imp)
 			}
 		}
 	}
-}
-
-func contains(list []string, s string) bool {
-	for _, one := range list {
-		if one == s {
-			return true
-		}
-	}
-	return false
 }
 
 func TestDocumented(t *testing.T) {
@@ -120,15 +138,24 @@ func undocumented(t *testing.T, pkg string, d *doc.Package) {
 		}
 	}
 	funcs := d.Funcs
+	values := slices.Concat(d.Consts, d.Vars)
 	for _, typ := range d.Types {
 		report("type", typ.Name, typ.Doc)
 		funcs = append(funcs, typ.Funcs...)
+		values = slices.Concat(values, typ.Consts, typ.Vars)
 		if ast.IsExported(typ.Name) {
 			funcs = append(funcs, typ.Methods...)
 		}
 	}
 	for _, f := range funcs {
 		report("func", f.Name, f.Doc)
+	}
+	for _, v := range values {
+		for _, spec := range v.Decl.Specs {
+			value := spec.(*ast.ValueSpec)
+			// One comment may stand for a group.
+			report("const or var", value.Names[0].Name, v.Doc+value.Doc.Text()+value.Comment.Text())
+		}
 	}
 }
 
