@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"gopherscope/internal/testenv"
@@ -17,14 +18,31 @@ import (
 // tests' witness, with symbols in place of the function table.
 type disassembly map[string][]Site // direct calls by callee, by rising address
 
+// objdumpTool is the command that "go tool objdump" runs; the go command is slow
+// to find it.
+var objdumpTool = sync.OnceValues(func() (string, error) {
+	out, err := exec.Command("go", "tool", "-n", "objdump").Output()
+	return strings.TrimSpace(string(out)), err
+})
+
+// objdump disassembles the functions whose names match a regular expression.
+func objdump(t testing.TB, path, functions string) []byte {
+	t.Helper()
+	tool, err := objdumpTool()
+	if err != nil {
+		t.Fatalf("go tool -n objdump: %v", err)
+	}
+	out, err := exec.Command(tool, "-s", functions, path).Output()
+	if err != nil {
+		t.Fatalf("objdump %s: %v", path, err)
+	}
+	return out
+}
+
 func disassemble(t testing.TB, path string) disassembly {
 	t.Helper()
-	out, err := exec.Command("go", "tool", "objdump", "-s", `^runtime\.`, path).Output()
-	if err != nil {
-		t.Fatalf("go tool objdump %s: %v", path, err)
-	}
 	d, caller := disassembly{}, ""
-	scanner := bufio.NewScanner(bytes.NewReader(out))
+	scanner := bufio.NewScanner(bytes.NewReader(objdump(t, path, `^runtime\.`)))
 	for scanner.Scan() {
 		fields := strings.Fields(scanner.Text())
 		switch {
@@ -250,6 +268,10 @@ func TestNextCallIn(t *testing.T) {
 		puts, err := f.CallSites("runtime.runqput", func(name string) bool { return name == caller })
 		if err != nil || len(puts) != 1 {
 			t.Fatalf("calls of runqput in newproc: %v, %v", puts, err)
+		}
+		size := map[Arch]uint64{AMD64: 5, ARM64: 4}[f.Arch()]
+		if got := f.AfterCall(births[0]); got != births[0].PC+size {
+			t.Errorf("AfterCall(%#x) = %#x", births[0].PC, got)
 		}
 		if got, ok := f.NextCallIn(caller, births[0].PC, "runtime.runqput"); !ok || got != puts[0] || got.PC <= births[0].PC {
 			t.Errorf("NextCallIn = %+v, %v, want %+v", got, ok, puts[0])

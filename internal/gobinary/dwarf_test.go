@@ -161,3 +161,62 @@ func FuzzDWARF(f *testing.F) {
 		scanUnits(info, abbrevs, 1<<20)
 	})
 }
+
+// TestDWARFForms reads a value of each form; the next byte is 0xee.
+func TestDWARFForms(t *testing.T) {
+	tests := []struct {
+		form    uint64
+		bytes   string
+		num     uint64
+		text    string
+		becomes uint64 // the form in the end, if it is another
+	}{
+		{form: 0x01, bytes: "\x08\x07\x06\x05\x04\x03\x02\x01", num: 0x0102030405060708}, // addr
+		{form: 0x03, bytes: "\x02\x00ab", text: "ab"},                                    // block2
+		{form: 0x04, bytes: "\x02\x00\x00\x00ab", text: "ab"},                            // block4
+		{form: 0x05, bytes: "\x02\x01", num: 0x0102},                                     // data2
+		{form: 0x08, bytes: "ab\x00", text: "ab"},                                        // string
+		{form: 0x09, bytes: "\x02ab", text: "ab"},                                        // block
+		{form: 0x0a, bytes: "\x02ab", text: "ab"},                                        // block1
+		{form: 0x0b, bytes: "\x02", num: 2},                                              // data1
+		{form: 0x0d, bytes: "\x82\x01", num: 130},                                        // sdata
+		{form: 0x0e, bytes: "\x02\x00\x00\x00", num: 2},                                  // strp
+		{form: 0x0f, bytes: "\xff\xff\x03", num: 0xffff},                                 // udata
+		{form: 0x10, bytes: "\x02\x00\x00\x01", num: 0x01000002},                         // ref_addr
+		{form: 0x16, bytes: "\x0b\x07", num: 7, becomes: 0x0b},                           // indirect
+		{form: 0x17, bytes: "\x02\x00\x00\x00", num: 2},                                  // sec_offset
+		{form: 0x18, bytes: "\x01\x9c", text: "\x9c"},                                    // exprloc
+		{form: 0x19, bytes: ""},                                                          // flag_present
+		{form: 0x1b, bytes: "\x81\x01", num: 129},                                        // addrx
+		{form: 0x1e, bytes: "0123456789abcdef", num: 0x3736353433323130},                 // data16
+		{form: 0x21, bytes: "", num: 42},                                                 // implicit_const
+		{form: 0x27, bytes: "\x01\x02\x03", num: 0x030201},                               // strx3
+	}
+	for _, tt := range tests {
+		c := dwarfCursor{b: []byte(tt.bytes + "\xee"), offsetSize: 4, addrSize: 8}
+		num, text, form := c.value(dwarfAttr{attr: attrName, form: tt.form, implicit: 42})
+		if tt.becomes == 0 {
+			tt.becomes = tt.form
+		}
+		if num != tt.num || string(text) != tt.text || form != tt.becomes {
+			t.Errorf("form %#x: %d, %q, %#x, want %d, %q, %#x", tt.form, num, text, form, tt.num, tt.text, tt.becomes)
+		}
+		if next := c.uint(1); c.bad || next != 0xee {
+			t.Errorf("form %#x: followed by %#x, bad %v", tt.form, next, c.bad)
+		}
+		for n := range tt.bytes {
+			c := dwarfCursor{b: []byte(tt.bytes[:n]), offsetSize: 4, addrSize: 8}
+			if c.value(dwarfAttr{form: tt.form}); !c.bad {
+				t.Errorf("form %#x of %d bytes is read from %d", tt.form, len(tt.bytes), n)
+			}
+		}
+	}
+	c := dwarfCursor{b: make([]byte, 16)}
+	if c.value(dwarfAttr{form: 0x7f}); !c.bad {
+		t.Error("an unknown form is read")
+	}
+	c = dwarfCursor{b: bytes.Repeat([]byte{0xff}, 16)}
+	if c.uleb(); !c.bad {
+		t.Error("a number without end is read")
+	}
+}

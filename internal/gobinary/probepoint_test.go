@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -83,12 +82,8 @@ type insn struct {
 
 func goInsns(t testing.TB, path, fn string) []insn {
 	t.Helper()
-	out, err := exec.Command("go", "tool", "objdump", "-s", "^"+regexp.QuoteMeta(fn)+"$", path).Output()
-	if err != nil {
-		t.Fatalf("go tool objdump %s: %v", path, err)
-	}
 	var insns []insn
-	scanner := bufio.NewScanner(bytes.NewReader(out))
+	scanner := bufio.NewScanner(bytes.NewReader(objdump(t, path, "^"+regexp.QuoteMeta(fn)+"$")))
 	for scanner.Scan() {
 		fields := strings.Fields(scanner.Text())
 		if len(fields) < 4 || fields[0] == "TEXT" {
