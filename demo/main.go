@@ -155,7 +155,7 @@ func client(ctx context.Context, url string) {
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		io.Copy(io.Discard, resp.Body)
+		_, _ = io.Copy(io.Discard, resp.Body) // to use the connection again
 		resp.Body.Close()
 		time.Sleep(time.Millisecond)
 	}
