@@ -77,8 +77,11 @@ func (s *Struct) Field(path string) (Field, bool) {
 		return Field{}, false
 	}
 	inner, ok := fl.Struct.Field(rest)
+	if !ok {
+		return Field{}, false
+	}
 	inner.Offset += fl.Offset
-	return inner, ok
+	return inner, true
 }
 
 // direct is the field of that name of s, or else of a struct embedded in s.
