@@ -1,7 +1,6 @@
 package gobinary
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"testing"
@@ -186,54 +185,4 @@ func TestWaitReasons(t *testing.T) {
 			t.Errorf("-source +binary:\n%s", diff)
 		}
 	})
-}
-
-// FuzzNewFile changes real executables: no content of a file may make the reader
-// panic, hang or allocate without bound.
-func FuzzNewFile(f *testing.F) {
-	// A change is five bytes: where to write, and what.
-	f.Add([]byte{}, uint8(0))
-	f.Add([]byte{0x28, 0, 0, 0, 0xff}, uint8(1))
-	f.Add([]byte{0x20, 0, 0, 0, 1, 0x40, 0, 0, 0, 1}, uint8(2))
-	var seeds [][]byte
-	for _, b := range []testenv.Build{{Go: "1.18", Stripped: true}, {Go: "1.27", Stripped: true}, {Go: "1.25", PIE: true, Stripped: true}} {
-		data, err := os.ReadFile(testenv.BuildTarget(f, "spawn", b))
-		if err != nil {
-			f.Fatal(err)
-		}
-		seeds = append(seeds, data)
-	}
-	f.Fuzz(func(t *testing.T, changes []byte, which uint8) {
-		data := append([]byte(nil), seeds[int(which)%len(seeds)]...)
-		for ; len(changes) >= 5; changes = changes[5:] {
-			at := uint64(changes[0]) | uint64(changes[1])<<8 | uint64(changes[2])<<16 | uint64(changes[3])<<24
-			data[at%uint64(len(data))] = changes[4]
-		}
-		readAll(data)
-	})
-}
-
-// readAll uses everything that a tracer uses of a file. Errors are fine.
-func readAll(data []byte) {
-	f, err := NewFile(bytes.NewReader(data), int64(len(data)))
-	if err != nil {
-		return
-	}
-	for _, fld := range goruntime.Fields(f.Version()) {
-		if s, err := f.Struct(fld.Struct); err == nil {
-			s.Offset(fld.Path)
-		}
-	}
-	f.Build()
-	f.WaitReasons()
-	f.Allgs()
-	f.StatusOffset()
-	f.ProbePoint("runtime.execute")
-	sites, _ := f.CallSites("runtime.casgstatus", nil)
-	for _, s := range sites {
-		f.Frames(s.PC)
-		f.SPDelta(s.PC)
-		f.StartFunc(s.PC)
-		f.FileOffset(s.PC)
-	}
 }
