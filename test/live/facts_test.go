@@ -14,7 +14,7 @@ const work = "testprog/internal/work."
 
 // checkFacts compares a trace of the program all with what the program says it
 // did. What each key means is told in testdata/testprog/internal/work.
-func checkFacts(t *testing.T, tr *traced.Trace) {
+func checkFacts(t *testing.T, tr *traced.Trace) findings {
 	t.Helper()
 	c := checker{t: t, tr: tr, sites: testenv.Sites(t)}
 	c.pingPong()
@@ -31,12 +31,14 @@ func checkFacts(t *testing.T, tr *traced.Trace) {
 	if tr.Build.HasC() {
 		c.cgo()
 	}
+	return c.found
 }
 
 type checker struct {
-	t     *testing.T
+	t     *testing.T // for a target that did not say what it did
 	tr    *traced.Trace
 	sites map[string]testenv.Site
+	found findings
 }
 
 // told is a count that the target printed; it fails the test if there is none.
@@ -61,17 +63,15 @@ func (c *checker) goid(key string) int64 {
 
 // equal compares how many transitions there are with how many there must be.
 func (c *checker) equal(what string, got []traced.Transition, want int) {
-	c.t.Helper()
 	if len(got) != want {
-		c.t.Errorf("%s: traced %d, the target did %d", what, len(got), want)
+		c.found.errorf("%s: traced %d, the target did %d", what, len(got), want)
 	}
 }
 
 // atLeast is equal where other things can cause the same transitions.
 func (c *checker) atLeast(what string, got []traced.Transition, least int) {
-	c.t.Helper()
 	if len(got) < least {
-		c.t.Errorf("%s: traced %d, the target did %d", what, len(got), least)
+		c.found.errorf("%s: traced %d, the target did %d", what, len(got), least)
 	}
 }
 
@@ -141,14 +141,14 @@ func (c *checker) births() {
 		c.equal("goroutines created at "+test.site, born, test.want)
 		for _, l := range born {
 			if l.Start == nil || l.Start.Func != work+test.start {
-				c.t.Errorf("start is not %s:\n\t%s", test.start, l.Text)
+				c.found.errorf("start is not %s:\n\t%s", test.start, l.Text)
 			}
 			if *l.Parent != c.goid("spawner") {
-				c.t.Errorf("parent is not %d:\n\t%s", c.goid("spawner"), l.Text)
+				c.found.errorf("parent is not %d:\n\t%s", c.goid("spawner"), l.Text)
 			}
 			life := c.tr.Of(l.GoID)
 			if end := life[len(life)-1]; end.To != "dead" {
-				c.t.Errorf("goroutine %d, created at %s, does not end:\n\t%s", l.GoID, test.site, end.Text)
+				c.found.errorf("goroutine %d, created at %s, does not end:\n\t%s", l.GoID, test.site, end.Text)
 			}
 		}
 	}
@@ -158,7 +158,7 @@ func (c *checker) births() {
 	c.equal("goroutines created by timers", timers, c.told("timers"))
 	for _, l := range timers {
 		if !strings.HasPrefix(l.Start.Func, work+"Timer.func") || *l.Parent != 0 {
-			c.t.Errorf("not a goroutine that a timer of Timer made:\n\t%s", l.Text)
+			c.found.errorf("not a goroutine that a timer of Timer made:\n\t%s", l.Text)
 		}
 	}
 }
@@ -185,7 +185,7 @@ func (c *checker) locks() {
 	}
 	c.atLeast("yields and preemptions", append(preempts, yields...), c.told("gosched"))
 	if got, want := len(yields), c.told("gosched"); got > want {
-		c.t.Errorf("traced %d yields, the target did %d", got, want)
+		c.found.errorf("traced %d yields, the target did %d", got, want)
 	}
 
 	threads := map[int]bool{}
@@ -195,7 +195,7 @@ func (c *checker) locks() {
 		}
 	}
 	if len(threads) != 1 {
-		c.t.Errorf("a goroutine locked to its thread ran on threads %v", threads)
+		c.found.errorf("a goroutine locked to its thread ran on threads %v", threads)
 	}
 }
 
@@ -216,7 +216,7 @@ func (c *checker) sleeps() {
 	c.equal("sleeps", c.parks("sleeper", "sleep"), c.told("sleeps"))
 	for _, l := range c.changes("sleeper", "waiting", "runnable") {
 		if l.Via == "timer" && (l.ForNs == nil || *l.ForNs < 1e6) {
-			c.t.Errorf("a sleep of less than a millisecond:\n\t%s", l.Text)
+			c.found.errorf("a sleep of less than a millisecond:\n\t%s", l.Text)
 		}
 	}
 }
@@ -248,7 +248,7 @@ func (c *checker) preemption() {
 	if yields := c.tr.Where(func(l *traced.Transition) bool {
 		return spinners[l.GoID] && l.Via == "yield"
 	}); len(yields) > 0 {
-		c.t.Errorf("a goroutine that only spins yields:\n\t%s", yields[0].Text)
+		c.found.errorf("a goroutine that only spins yields:\n\t%s", yields[0].Text)
 	}
 }
 

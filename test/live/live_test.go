@@ -34,8 +34,8 @@ func TestLaunched(t *testing.T) {
 	for _, b := range builds() {
 		t.Run(b.String(), func(t *testing.T) {
 			tr := traced.Launch(t, "all", b, rounds)
-			checkStream(t, tr)
-			checkFacts(t, tr)
+			checkStream(tr).report(t)
+			checkFacts(t, tr).report(t)
 		})
 	}
 }
@@ -45,8 +45,8 @@ func TestAttached(t *testing.T) {
 	for _, b := range builds() {
 		t.Run(b.String(), func(t *testing.T) {
 			tr := traced.Attach(t, "all", b, rounds)
-			checkStream(t, tr)
-			checkFacts(t, tr)
+			checkStream(tr).report(t)
+			checkFacts(t, tr).report(t)
 		})
 	}
 }

@@ -1,66 +1,82 @@
 package live_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"gopherscope/test/traced"
 )
 
-// checkStream holds a trace to what is true of every trace.
-func checkStream(t *testing.T, tr *traced.Trace) {
+// findings is what is wrong with a trace.
+type findings []string
+
+func (f *findings) errorf(format string, args ...any) {
+	*f = append(*f, fmt.Sprintf(format, args...))
+}
+
+// report fails the test with what was found, if anything.
+func (f findings) report(t *testing.T) {
 	t.Helper()
-	checkSummary(t, tr)
-	f := follower{t: t, tr: tr, last: map[int64]*traced.Transition{}, runs: map[int]int64{}}
-	for i := range tr.Transitions {
-		f.follow(&tr.Transitions[i])
-		if f.errors > 20 {
-			t.Fatal("further errors left out")
+	const enough = 20
+	for i, text := range f {
+		if i == enough {
+			t.Errorf("%d more left out", len(f)-enough)
+			return
 		}
-	}
-	if got := len(f.last); got != tr.Summary.Goroutines {
-		t.Errorf("summary says %d goroutines, the lines have %d", tr.Summary.Goroutines, got)
+		t.Error(text)
 	}
 }
 
-func checkSummary(t *testing.T, tr *traced.Trace) {
-	t.Helper()
-	s := tr.Summary
-	if s.Violations != 0 {
-		t.Errorf("%d violations", s.Violations)
+// checkStream holds a trace to what is true of every trace.
+func checkStream(tr *traced.Trace) findings {
+	f := follower{tr: tr, last: map[int64]*traced.Transition{}, runs: map[int]int64{}}
+	f.summary()
+	for i := range tr.Transitions {
+		f.follow(&tr.Transitions[i])
 	}
-	for cause, n := range s.Lost {
-		if n != 0 {
-			t.Errorf("lost by %s: %d", cause, n)
-		}
+	if got := len(f.last); got != tr.Summary.Goroutines {
+		f.found.errorf("summary says %d goroutines, the lines have %d", tr.Summary.Goroutines, got)
 	}
-	if _, ok := s.Lost["total"]; !ok {
-		t.Errorf("no total of lost events in %v", s.Lost)
-	}
-	if s.Events != len(tr.Transitions) {
-		t.Errorf("summary says %d events, there are %d lines", s.Events, len(tr.Transitions))
-	}
-	if want := "go" + tr.Build.Go; len(s.GoVersion) < len(want) || s.GoVersion[:len(want)] != want {
-		t.Errorf("go_version is %q, the target was built by %s", s.GoVersion, want)
-	}
-	if s.Engine != "ebpf" || s.DurationNs <= 0 {
-		t.Errorf("engine %q, duration %d", s.Engine, s.DurationNs)
-	}
+	return f.found
 }
 
 // follower recomputes what must hold between the lines, from the lines alone.
 type follower struct {
-	t      *testing.T
-	tr     *traced.Trace
-	last   map[int64]*traced.Transition // the last line of each goroutine
-	runs   map[int]int64                // the goroutine that runs on a thread
-	errors int
+	tr    *traced.Trace
+	last  map[int64]*traced.Transition // the last line of each goroutine
+	runs  map[int]int64                // the goroutine that runs on a thread
+	found findings
 }
 
 func (f *follower) errorf(l *traced.Transition, format string, args ...any) {
-	f.t.Helper()
-	f.errors++
-	f.t.Errorf(format+"\n\t%s", append(args, l.Text)...)
+	f.found.errorf(format+"\n\t%s", append(args, l.Text)...)
+}
+
+// summary checks the last line of the output.
+func (f *follower) summary() {
+	s := f.tr.Summary
+	if s.Violations != 0 {
+		f.found.errorf("%d violations", s.Violations)
+	}
+	for cause, n := range s.Lost {
+		if n != 0 {
+			f.found.errorf("lost by %s: %d", cause, n)
+		}
+	}
+	if _, ok := s.Lost["total"]; !ok {
+		f.found.errorf("no total of lost events in %v", s.Lost)
+	}
+	if s.Events != len(f.tr.Transitions) {
+		f.found.errorf("summary says %d events, there are %d lines", s.Events, len(f.tr.Transitions))
+	}
+	if want := "go" + f.tr.Build.Go; !strings.HasPrefix(s.GoVersion, want) {
+		f.found.errorf("go_version is %q, the target was built by %s", s.GoVersion, want)
+	}
+	if s.Engine != "ebpf" || s.DurationNs <= 0 {
+		f.found.errorf("engine %q, duration %d", s.Engine, s.DurationNs)
+	}
 }
 
 func (f *follower) follow(l *traced.Transition) {

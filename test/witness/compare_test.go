@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sort"
 	"strings"
-	"testing"
 
 	"golang.org/x/exp/trace"
 
@@ -44,7 +43,11 @@ type comparison struct {
 	seen    map[difference]int
 	offsets []int64 // time of the same transition, theirs less ours
 	matched int
-	unknown []string // lines that no documented difference explains
+	found   []string // what no documented difference explains
+}
+
+func (c *comparison) errorf(format string, args ...any) {
+	c.found = append(c.found, fmt.Sprintf(format, args...))
 }
 
 // states is how the Go tracer calls our states.
@@ -86,8 +89,17 @@ func (c *comparison) unseen(l *traced.Transition) {
 	case l.Via == "extra-m" && l.From == "idle":
 		c.seen[extraM]++
 	default:
-		c.unknown = append(c.unknown, l.Text)
+		c.errorf("not a documented difference: %s", l.Text)
 	}
+}
+
+// compareAll compares every goroutine of either trace and returns what it found.
+func compareAll(ours *traced.Trace, theirs *goTrace) *comparison {
+	c := newComparison(ours, theirs)
+	for _, id := range c.goroutines() {
+		c.compare(id)
+	}
+	return c
 }
 
 // goroutines is every goroutine of either trace.
@@ -106,33 +118,29 @@ func (c *comparison) goroutines() []int64 {
 }
 
 // compare compares the life of one goroutine.
-func (c *comparison) compare(t *testing.T, id int64) {
-	for _, line := range c.unknown {
-		t.Errorf("not a documented difference: %s", line)
-	}
-	c.unknown = nil
+func (c *comparison) compare(id int64) {
 	ours, theirs := c.ours[id], c.theirs.byGoID[id]
 	begin, end := 0, 0
 	if len(theirs) > 0 {
 		m := c.align(ours, theirs)
 		if m.err != nil {
-			t.Errorf("goroutine %d: %v", id, m.err)
+			c.errorf("goroutine %d: %v", id, m.err)
 			return
 		}
 		begin, end = m.begin, m.end
-		c.add(t, m)
+		c.add(m)
 	} else {
 		begin = sort.Search(len(ours), func(i int) bool { return ours[i].line.MonoNs > c.theirs.begin })
 		end = begin
 	}
 	for _, s := range ours[:begin] {
 		if s.line.MonoNs > c.theirs.begin+edge {
-			t.Errorf("goroutine %d: not in Go's trace, before its first transition there:\n\t%s", id, s.line.Text)
+			c.errorf("goroutine %d: not in Go's trace, before its first transition there:\n\t%s", id, s.line.Text)
 		}
 	}
 	for _, s := range ours[end:] {
 		if s.line.MonoNs < c.theirs.end-edge {
-			t.Errorf("goroutine %d: not in Go's trace, after its last transition there:\n\t%s", id, s.line.Text)
+			c.errorf("goroutine %d: not in Go's trace, after its last transition there:\n\t%s", id, s.line.Text)
 		}
 	}
 }
@@ -242,7 +250,7 @@ func hops(ours []step, theirs []change) (used, their int, hop difference) {
 }
 
 // add counts a match and compares the particulars of each change.
-func (c *comparison) add(t *testing.T, m match) {
+func (c *comparison) add(m match) {
 	for hop, n := range m.seen {
 		c.seen[hop] += n
 	}
@@ -250,7 +258,7 @@ func (c *comparison) add(t *testing.T, m match) {
 		c.matched++
 		c.offsets = append(c.offsets, p.change.time-p.step.line.MonoNs)
 		if err := p.particulars(); err != nil {
-			t.Errorf("%v; Go has\n\t%s\nwe have\n\t%s", err, p.change.text, p.step.line.Text)
+			c.errorf("%v; Go has\n\t%s\nwe have\n\t%s", err, p.change.text, p.step.line.Text)
 		}
 	}
 }

@@ -37,20 +37,25 @@ func TestWitness(t *testing.T) {
 }
 
 func compare(t *testing.T, b testenv.Build) {
-	file := filepath.Join(t.TempDir(), "go.trace")
-	ours := traced.Launch(t, "tracewit", b, file, "50")
-	theirs := readGoTrace(t, file)
-	if s := ours.Summary; s.Violations != 0 || s.Lost["total"] != 0 {
-		t.Fatalf("%d violations, lost %v", s.Violations, s.Lost)
-	}
-	c := newComparison(ours, theirs)
-	for _, id := range c.goroutines() {
-		c.compare(t, id)
+	ours, theirs := run(t, b)
+	c := compareAll(ours, theirs)
+	for _, text := range c.found {
+		t.Error(text)
 	}
 	if c.matched == 0 {
 		t.Fatal("nothing was compared")
 	}
 	c.log(t)
+}
+
+// run runs the target under both tracers.
+func run(t *testing.T, b testenv.Build) (*traced.Trace, *goTrace) {
+	file := filepath.Join(t.TempDir(), "go.trace")
+	ours := traced.Launch(t, "tracewit", b, file, "50")
+	if s := ours.Summary; s.Violations != 0 || s.Lost["total"] != 0 {
+		t.Fatalf("%d violations, lost %v", s.Violations, s.Lost)
+	}
+	return ours, readGoTrace(t, file)
 }
 
 // log tells what was compared, and how often each difference occurred.
