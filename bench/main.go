@@ -15,71 +15,98 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 type options struct {
 	rounds   int
 	duration time.Duration
+	json     string
 }
 
+// tutorialCommand makes this program be the tutorial's tracer: its arguments are
+// the target's file and PID.
+const tutorialCommand = "trace-as-tutorial"
+
 func main() {
+	if len(os.Args) == 4 && os.Args[1] == tutorialCommand {
+		exit(traceAsTutorial(os.Args[2], os.Args[3]))
+	}
 	var o options
-	flag.IntVar(&o.rounds, "rounds", 5, "how often each variant is measured")
-	flag.DurationVar(&o.duration, "duration", time.Second, "how long one measurement takes")
+	flag.IntVar(&o.rounds, "rounds", 5, "measure each variant `N` times")
+	flag.DurationVar(&o.duration, "duration", 600*time.Millisecond, "time of one measurement")
+	flag.StringVar(&o.json, "json", "", "also write the results to this `file`")
 	flag.Parse()
-	if err := run(os.Stdout, o); err != nil {
+	if flag.NArg() > 0 || o.rounds < 1 || o.duration <= 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	exit(bench(os.Stdout, o))
+}
+
+func exit(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+	os.Exit(0)
 }
 
-func run(w io.Writer, o options) error {
+// run has the results of a workload.
+type run struct {
+	workload workload
+	results  []result // as variants
+}
+
+func bench(w io.Writer, o options) (err error) {
 	dir, err := os.MkdirTemp("", "gopherscope-bench")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	targetPath, tool := filepath.Join(dir, "target"), filepath.Join(dir, "gopherscope")
-	for path, pkg := range map[string]string{targetPath: "./bench/target", tool: "./cmd/gopherscope"} {
-		build := exec.Command("go", "build", "-o", path, pkg)
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
-			return fmt.Errorf("build %s: %w", pkg, err)
-		}
+	if err := errors.Join(build(targetPath, "./bench/target"), build(tool, "./cmd/gopherscope")); err != nil {
+		return err
 	}
-	printMachine(w)
-	var goals []goal
-	for _, wl := range []workload{pingpong(1, 1), pingpong(runtime.NumCPU(), 8), httpLoad()} {
-		res, err := measure(wl, targetPath, variants(tool), o)
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	m := thisMachine()
+	m.print(w)
+	var runs []run
+	for _, wl := range workloads(m.CPUs) {
+		res, err := measure(wl, targetPath, variants(tool, self, targetPath), o)
 		if err != nil {
 			return fmt.Errorf("%s: %w", wl.name, err)
 		}
-		printResults(w, wl, res)
-		goals = append(goals, wl.goals(res)...)
+		r := run{wl, res}
+		r.print(w)
+		runs = append(runs, r)
 	}
-	printGoals(w, goals)
-	return nil
+	gs := goals(runs)
+	printGoals(w, gs)
+	if o.json == "" {
+		return nil
+	}
+	return writeJSON(o.json, m, runs, gs)
 }
 
-func printMachine(w io.Writer) {
-	var u unix.Utsname
-	release := "unknown"
-	if unix.Uname(&u) == nil {
-		release = unix.ByteSliceToString(u.Release[:])
+func build(path, pkg string) error {
+	cmd := exec.Command("go", "build", "-o", path, pkg)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("build %s: %w", pkg, err)
 	}
-	fmt.Fprintf(w, "%s, Linux %s, %s, %d CPUs. Medians (min to max); only ratios within this run say anything.\n",
-		time.Now().Format("2006-01-02"), release, runtime.Version(), runtime.NumCPU())
+	return nil
 }
 
 // target is the measured process.

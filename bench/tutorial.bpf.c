@@ -17,6 +17,9 @@ struct event {
 
 const volatile u32 off_goid;
 
+// Hits for which the ring had no room.
+volatile u64 lost;
+
 struct {
 	__uint(type, MAP_TYPE_RINGBUF);
 	__uint(max_entries, 16 << 20);
@@ -27,8 +30,10 @@ int on_casgstatus(struct user_regs *ctx)
 {
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
-	if (!e)
+	if (!e) {
+		__sync_fetch_and_add(&lost, 1);
 		return 0;
+	}
 	u64 id = bpf_get_current_pid_tgid();
 
 	e->time = bpf_ktime_get_ns();

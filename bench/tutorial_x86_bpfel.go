@@ -19,6 +19,7 @@ const (
 	tutorialMapEvents        = "events"
 	tutorialProgEmpty        = "empty"
 	tutorialProgOnCasgstatus = "on_casgstatus"
+	tutorialVarLost          = "lost"
 	tutorialVarOffGoid       = "off_goid"
 )
 
@@ -79,6 +80,7 @@ type tutorialMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type tutorialVariableSpecs struct {
+	Lost    *ebpf.VariableSpec `ebpf:"lost"`
 	OffGoid *ebpf.VariableSpec `ebpf:"off_goid"`
 }
 
@@ -115,6 +117,7 @@ func (m *tutorialMaps) Close() error {
 //
 // It can be passed to loadTutorialObjects or ebpf.CollectionSpec.LoadAndAssign.
 type tutorialVariables struct {
+	Lost    *ebpf.Variable `ebpf:"lost"`
 	OffGoid *ebpf.Variable `ebpf:"off_goid"`
 }
 

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -14,13 +12,18 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/ringbuf"
 
 	sites "gopherscope/internal/engine/ebpf"
 	"gopherscope/internal/gobinary"
-	"gopherscope/internal/goruntime"
 	"gopherscope/internal/process"
+)
+
+// The names of the variants that goals speak of.
+const (
+	untraced = "untraced"
+	empty    = "empty program"
+	ours     = "gopherscope --json"
+	rival    = "tutorial's design"
 )
 
 // variant is one way to trace the target, or none.
@@ -33,20 +36,23 @@ type variant struct {
 // usage is what a variant used and did, where that is known.
 type usage struct {
 	events, lost uint64
-	cpu          time.Duration // of the reading process, from when it has attached
+	cpu          time.Duration // of the reading process, while there was something to read
 	rss          int64         // its peak memory, bytes
 }
 
-func variants(tool string) []variant {
+// variants are in the order in which they take turns. self is this program, path
+// the target.
+func variants(tool, self, path string) []variant {
+	trace := []string{"trace", "-o", os.DevNull}
 	return []variant{
-		{"untraced", func(*target) (func() (usage, error), error) {
+		{untraced, func(*target) (func() (usage, error), error) {
 			return func() (usage, error) { return usage{}, nil }, nil
 		}},
 		{"runtime/trace", runtimeTrace},
-		{"empty program at our sites", emptyProgram},
-		{"gopherscope --json", gopherscope(tool, "--json")},
-		{"gopherscope text", gopherscope(tool)},
-		{"tutorial's design", tutorial},
+		{"gopherscope text", reader(attachedTool, tool, trace...)},
+		{empty, emptyProgram},
+		{ours, reader(attachedTool, tool, append(trace, "--json")...)},
+		{rival, reader(attachedTutorial, self, tutorialCommand, path)},
 	}
 }
 
@@ -61,7 +67,8 @@ func runtimeTrace(t *target) (func() (usage, error), error) {
 	}, nil
 }
 
-// emptyProgram is the traps alone.
+// emptyProgram is the traps alone: a program that does nothing, where
+// gopherscope has its own.
 func emptyProgram(t *target) (func() (usage, error), error) {
 	bin, err := gobinary.Open(t.path)
 	if err != nil {
@@ -72,108 +79,40 @@ func emptyProgram(t *target) (func() (usage, error), error) {
 	if err != nil {
 		return nil, err
 	}
-	l, objs, err := attach(t, "empty", offsets, 0)
+	a, err := attach(t.path, t.pid(), offsets, 0, func(o *tutorialObjects) *ebpf.Program { return o.Empty })
 	if err != nil {
 		return nil, err
 	}
-	return func() (usage, error) { return usage{}, errors.Join(l.Close(), objs.Close()) }, nil
+	return func() (usage, error) { return usage{}, a.Close() }, nil
 }
 
-// attach loads tutorial.bpf.c and attaches one of its programs.
-func attach(t *target, program string, offsets []uint64, offGoID uint32) (link.Link, *tutorialObjects, error) {
-	spec, err := loadTutorial()
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := spec.Variables["off_goid"].Set(offGoID); err != nil {
-		return nil, nil, err
-	}
-	for _, p := range spec.Programs {
-		p.AttachType = ebpf.AttachTraceUprobeMulti
-	}
-	objs := &tutorialObjects{}
-	if err := spec.LoadAndAssign(objs, nil); err != nil {
-		return nil, nil, err
-	}
-	prog := objs.Empty
-	if program != "empty" {
-		prog = objs.OnCasgstatus
-	}
-	exe, err := link.OpenExecutable(t.path)
-	if err != nil {
-		return nil, nil, err
-	}
-	l, err := exe.UprobeMulti(nil, prog, &link.UprobeMultiOptions{Addresses: offsets, PID: uint32(t.pid())})
-	if err != nil {
-		return nil, nil, errors.Join(err, objs.Close())
-	}
-	return l, objs, nil
-}
+// How long a reader gets to start, before the target has work: first, and at
+// most. Of that it must have been attached for some time when the work begins;
+// gopherscope measures its own cost in the first half second.
+const (
+	firstSettle      = 800 * time.Millisecond
+	longestSettle    = 10 * time.Second
+	attachedTool     = 550 * time.Millisecond
+	attachedTutorial = 50 * time.Millisecond
+)
 
-// tutorial is the design that this tool began as.
-func tutorial(t *target) (func() (usage, error), error) {
-	bin, err := gobinary.Open(t.path)
-	if err != nil {
-		return nil, err
-	}
-	defer bin.Close()
-	g, err := bin.Struct("runtime.g")
-	if err != nil {
-		return nil, err
-	}
-	goid, ok := g.Offset("goid")
-	fn, ok2 := bin.Func("runtime.casgstatus")
-	off, ok3 := bin.FileOffset(fn.Entry)
-	if !ok || !ok2 || !ok3 {
-		return nil, errors.New("casgstatus or goid not found")
-	}
-	l, objs, err := attach(t, "tutorial", []uint64{off}, uint32(goid))
-	if err != nil {
-		return nil, err
-	}
-	reader, err := ringbuf.NewReader(objs.Events)
-	if err != nil {
-		return nil, err
-	}
-	out, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	done := make(chan uint64)
-	go func() { done <- printTable(out, reader) }()
-	return func() (usage, error) {
-		err := errors.Join(l.Close(), reader.Close())
-		n := <-done
-		return usage{events: n}, errors.Join(err, objs.Close(), out.Close())
-	}, nil
-}
+// settleEnd is how long a reader gets to read what is left.
+const settleEnd = 100 * time.Millisecond
 
-// printTable prints the tutorial's table until the reader is closed.
-func printTable(w io.Writer, reader *ringbuf.Reader) (n uint64) {
-	buf := bufio.NewWriter(w)
-	defer buf.Flush()
-	var rec ringbuf.Record
-	for reader.ReadInto(&rec) == nil {
-		le := binary.LittleEndian
-		b := rec.RawSample
-		fmt.Fprintf(buf, "%-15s %-13s %-8d %-8d %-8d\n", time.Now().Format("15:04:05.000000"),
-			goruntime.Status(le.Uint32(b[24:])), le.Uint64(b[8:]), le.Uint32(b[16:]), le.Uint32(b[20:]))
-		n++
-	}
-	return n
-}
+// errLate says that a reader did not start in time, on a busy machine. It gets
+// twice the time from then on.
+var errLate = errors.New("the reader was not attached in time")
 
-// settle is how long gopherscope gets to attach, and to finish what it measures
-// of itself at the start of a trace.
-const settle = 900 * time.Millisecond
+// counted is what both readers print when they are interrupted.
+var counted = regexp.MustCompile(`(\d+) events.* in ([0-9a-zµ.]+), (\d+) lost`)
 
-var summary = regexp.MustCompile(`gopherscope: (\d+) events .* (\d+) lost`)
-
-// gopherscope runs the tool as a user would, its output going nowhere.
-func gopherscope(tool string, flags ...string) func(*target) (func() (usage, error), error) {
+// reader runs a program that is given the PID to trace as its last argument,
+// its output going nowhere, and interrupts it in the end. stop fails with
+// errLate if it had not been attached for some time when start returned.
+func reader(attached time.Duration, path string, args ...string) func(*target) (func() (usage, error), error) {
+	settle := firstSettle
 	return func(t *target) (func() (usage, error), error) {
-		args := append([]string{"trace", "-o", os.DevNull}, flags...)
-		cmd := exec.Command(tool, append(args, strconv.Itoa(t.pid()))...)
+		cmd := exec.Command(path, append(args[:len(args):len(args)], strconv.Itoa(t.pid()))...)
 		stderr, err := cmd.StderrPipe()
 		if err != nil {
 			return nil, err
@@ -182,36 +121,60 @@ func gopherscope(tool string, flags ...string) func(*target) (func() (usage, err
 			return nil, err
 		}
 		time.Sleep(settle)
-		proc, err := process.Open(cmd.Process.Pid)
+		before, err := cpuTime(cmd.Process.Pid)
 		if err != nil {
-			return nil, err
+			_, _, ended := interrupt(cmd, stderr) // it says why there is no such process
+			return nil, errors.Join(err, ended)
 		}
-		before, err := proc.CPUTime()
-		if err != nil {
-			return nil, err
-		}
+		began := time.Now()
 		return func() (usage, error) {
-			defer proc.Close()
-			after, err := proc.CPUTime()
-			if err != nil {
-				return usage{}, err
+			time.Sleep(settleEnd)
+			after, cpuErr := cpuTime(cmd.Process.Pid)
+			want := time.Since(began) + attached
+			u, traced, err := interrupt(cmd, stderr)
+			if err := errors.Join(cpuErr, err); err != nil {
+				return u, err
 			}
-			if err := cmd.Process.Signal(os.Interrupt); err != nil {
-				return usage{}, err
+			u.cpu = after - before
+			if traced >= want {
+				return u, nil
 			}
-			text, err := io.ReadAll(stderr)
-			if err := errors.Join(err, cmd.Wait()); err != nil {
-				return usage{}, fmt.Errorf("gopherscope: %w: %s", err, text)
+			if settle *= 2; settle > longestSettle {
+				return u, fmt.Errorf("%s: attached for %s of at least %s", cmd.Args, traced, want)
 			}
-			m := summary.FindSubmatch(text)
-			if m == nil {
-				return usage{}, fmt.Errorf("gopherscope printed no summary: %s", text)
-			}
-			u := usage{cpu: after - before}
-			u.events, _ = strconv.ParseUint(string(m[1]), 10, 64)
-			u.lost, _ = strconv.ParseUint(string(m[2]), 10, 64)
-			u.rss = cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
-			return u, nil
+			return u, errLate
 		}, nil
 	}
+}
+
+// interrupt ends a reader and returns what it counted, and for how long it was
+// attached.
+func interrupt(cmd *exec.Cmd, stderr io.Reader) (u usage, traced time.Duration, err error) {
+	signalled := cmd.Process.Signal(os.Interrupt)
+	text, err := io.ReadAll(stderr)
+	if err := errors.Join(signalled, err, cmd.Wait()); err != nil {
+		return u, 0, fmt.Errorf("%s: %w: %s", cmd.Args, err, text)
+	}
+	m := counted.FindSubmatch(text)
+	if m == nil {
+		return u, 0, fmt.Errorf("%s printed no counts: %s", cmd.Args, text)
+	}
+	if traced, err = time.ParseDuration(string(m[2])); err != nil {
+		return u, 0, err
+	}
+	u.rss = cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
+	if u.events, err = strconv.ParseUint(string(m[1]), 10, 64); err != nil {
+		return u, 0, err
+	}
+	u.lost, err = strconv.ParseUint(string(m[3]), 10, 64)
+	return u, traced, err
+}
+
+func cpuTime(pid int) (time.Duration, error) {
+	p, err := process.Open(pid)
+	if err != nil {
+		return 0, err
+	}
+	defer p.Close()
+	return p.CPUTime()
 }

@@ -12,39 +12,49 @@ import (
 // workload is something that the target does, in which the cost of one unit
 // shows.
 type workload struct {
-	name, unit  string
-	transitions float64 // changes of status a unit; 0 if that is not known
-	prepare     func(t *target) error
-	// once does it for about d and returns the ns a unit and the 99th
-	// percentile of a unit's latency, 0 where that has no meaning.
-	once  func(t *target, d time.Duration) (ns, p99 float64, err error)
-	goals func([]result) []goal
+	name string
+	unit string // what is counted
+	rate bool   // say units a second, not ns a unit
+	// onOneCPU says that the target uses one CPU of the machine.
+	onOneCPU bool
+	prepare  func(t *target) error
+	once     func(t *target, d time.Duration) (sample, error) // does it for about d
+}
+
+// sample is one measurement of a workload.
+type sample struct {
+	units float64       // how many were done
+	took  time.Duration // in this time
+	p99   time.Duration // 99th percentile of a unit's latency; 0 if it has none
+}
+
+// workloads are ping-pong with one and with eight pairs, on one CPU, where a
+// reader has another for itself, and on all, where it competes; and HTTP.
+func workloads(cpus int) []workload {
+	w := []workload{pingpong(1, 1), pingpong(1, 8)}
+	if cpus > 1 {
+		w = append(w, pingpong(cpus, 1), pingpong(cpus, 8))
+	}
+	return append(w, httpLoad())
 }
 
 // pingpong counts round trips of tokens. Each of the two goroutines of a pair
-// parks, is made runnable and runs in a round trip: six changes.
+// parks, is made runnable and runs in a round trip: six changes of status.
 func pingpong(procs, pairs int) workload {
 	return workload{
-		name:        fmt.Sprintf("ping-pong, GOMAXPROCS=%d, %d pairs", procs, pairs),
-		unit:        "ns/round",
-		transitions: 6,
-		prepare:     func(*target) error { return nil },
-		once: func(t *target, d time.Duration) (float64, float64, error) {
+		name:     fmt.Sprintf("ping-pong GOMAXPROCS=%d pairs=%d", procs, pairs),
+		unit:     "round trip",
+		onOneCPU: procs == 1,
+		prepare:  func(*target) error { return nil },
+		once: func(t *target, d time.Duration) (s sample, err error) {
 			answer, err := t.ask("pingpong %d %d %s", procs, pairs, d)
 			if err != nil {
-				return 0, 0, err
+				return s, err
 			}
-			var rounds, ns float64
-			if _, err := fmt.Sscan(answer, &rounds, &ns); err != nil {
-				return 0, 0, fmt.Errorf("answer %q: %w", answer, err)
+			if _, err := fmt.Sscan(answer, &s.units, (*int64)(&s.took)); err != nil {
+				return s, fmt.Errorf("answer %q: %w", answer, err)
 			}
-			return ns / rounds, 0, nil
-		},
-		goals: func(res []result) []goal {
-			if procs > 1 {
-				return readerGoals(res)
-			}
-			return costGoals(res)
+			return s, nil
 		},
 	}
 }
@@ -53,57 +63,62 @@ func pingpong(procs, pairs int) workload {
 const connections = 16
 
 // httpLoad counts requests to a server that answers at once, over connections
-// that are kept.
+// that are kept. The clients use the same CPUs as the server.
 func httpLoad() workload {
 	var url string
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
 	return workload{
-		name: fmt.Sprintf("HTTP, %d connections", connections),
-		unit: "ns/request",
+		name: fmt.Sprintf("HTTP connections=%d", connections),
+		unit: "request",
+		rate: true,
 		prepare: func(t *target) error {
 			addr, err := t.ask("http")
 			url = "http://" + addr
 			return err
 		},
-		once: func(_ *target, d time.Duration) (float64, float64, error) {
-			return load(client, url, d)
-		},
-		goals: func([]result) []goal { return nil },
+		once: func(_ *target, d time.Duration) (sample, error) { return load(client, url, d) },
 	}
 }
 
-// load sends requests for d and returns the ns a request and the 99th
-// percentile of their latency.
-func load(client *http.Client, url string, d time.Duration) (ns, p99 float64, err error) {
+// load sends requests for d.
+func load(client *http.Client, url string, d time.Duration) (sample, error) {
 	var mu sync.Mutex
 	var all []time.Duration
+	var failed error
 	var wg sync.WaitGroup
 	start := time.Now()
 	for range connections {
 		wg.Go(func() {
-			var mine []time.Duration
-			for time.Since(start) < d {
-				began := time.Now()
-				if e := get(client, url); e != nil {
-					mu.Lock()
-					err = e
-					mu.Unlock()
-					return
-				}
-				mine = append(mine, time.Since(began))
-			}
+			latencies, err := requests(client, url, start.Add(d))
 			mu.Lock()
-			all = append(all, mine...)
-			mu.Unlock()
+			defer mu.Unlock()
+			all = append(all, latencies...)
+			if err != nil {
+				failed = err
+			}
 		})
 	}
 	wg.Wait()
-	if err != nil || len(all) == 0 {
-		return 0, 0, fmt.Errorf("load: %d requests: %w", len(all), err)
+	if failed != nil {
+		return sample{}, failed
 	}
-	took := time.Since(start)
 	slices.Sort(all)
-	return float64(took) / float64(len(all)), float64(all[len(all)*99/100]), nil
+	return sample{units: float64(len(all)), took: time.Since(start), p99: all[len(all)*99/100]}, nil
+}
+
+// requests sends one request after the other, at least one, until the end.
+func requests(client *http.Client, url string, end time.Time) (latencies []time.Duration, err error) {
+	for {
+		began := time.Now()
+		if err := get(client, url); err != nil {
+			return nil, err
+		}
+		now := time.Now()
+		latencies = append(latencies, now.Sub(began))
+		if now.After(end) {
+			return latencies, nil
+		}
+	}
 }
 
 func get(client *http.Client, url string) error {
