@@ -19,7 +19,8 @@ func Sleep(n int) {
 	count("sleeps", n)
 }
 
-// Timer waits for n functions that timers start, one after the other.
+// Timer waits for n functions that timers start, one after the other, and for n
+// timers' channels.
 //
 //	count timers  n goroutines, created by time.goFunc, started in a function of
 //	              Timer; their parent is the scheduler, not a goroutine
@@ -28,6 +29,7 @@ func Timer(n int) {
 	for i := 0; i < n; i++ {
 		time.AfterFunc(time.Millisecond, func() { fired <- true })
 		<-fired
+		<-time.After(time.Millisecond)
 	}
 	count("timers", n)
 }
