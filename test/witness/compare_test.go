@@ -28,7 +28,7 @@ const (
 
 // edge is how far from the begin and the end of Go's trace a transition of ours
 // is not asked about: the two tracers do not switch at the same instant.
-const edge = 20e6 // nanoseconds
+const edge = 50e6 // nanoseconds
 
 // step is one of our transitions in the states of Go's tracer.
 type step struct {
@@ -42,6 +42,7 @@ type comparison struct {
 	theirs  *goTrace
 	seen    map[difference]int
 	offsets []int64 // time of the same transition, theirs less ours
+	latest  pair    // the one that Go recorded longest after us
 	matched int
 	found   []string // what no documented difference explains
 }
@@ -159,6 +160,9 @@ type pair struct {
 	change change
 }
 
+// offset is Go's time of the change less ours, in nanoseconds.
+func (p pair) offset() int64 { return p.change.time - p.step.line.MonoNs }
+
 // align finds where theirs begins in ours: at the transition nearest in time
 // from which all the rest is the same. If there is none it returns the attempt
 // that came furthest.
@@ -170,11 +174,9 @@ func (c *comparison) align(ours []step, theirs []change) match {
 		}
 		return d
 	}
-	var starts []int
-	for i := range ours {
-		if near(i) < edge {
-			starts = append(starts, i)
-		}
+	starts := make([]int, len(ours))
+	for i := range starts {
+		starts[i] = i
 	}
 	sort.Slice(starts, func(i, j int) bool { return near(starts[i]) < near(starts[j]) })
 	best := match{err: fmt.Errorf("not traced by us: %s", theirs[0].text)}
@@ -256,7 +258,10 @@ func (c *comparison) add(m match) {
 	}
 	for _, p := range m.pairs {
 		c.matched++
-		c.offsets = append(c.offsets, p.change.time-p.step.line.MonoNs)
+		c.offsets = append(c.offsets, p.offset())
+		if c.latest.step.line == nil || p.offset() > c.latest.offset() {
+			c.latest = p
+		}
 		if err := p.particulars(); err != nil {
 			c.errorf("%v; Go has\n\t%s\nwe have\n\t%s", err, p.change.text, p.step.line.Text)
 		}

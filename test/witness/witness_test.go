@@ -75,5 +75,6 @@ func (c *comparison) log(t *testing.T) {
 		at := func(percent int) int64 { return c.offsets[(n-1)*percent/100] }
 		t.Logf("Go's time less ours, in ns: min %d, 1%% %d, median %d, 99%% %d, max %d",
 			at(0), at(1), at(50), at(99), at(100))
+		t.Logf("the latest is %s", c.latest.step.line.Text)
 	}
 }
