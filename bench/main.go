@@ -150,5 +150,5 @@ func (t *target) ask(format string, args ...any) (string, error) {
 
 func (t *target) stop() {
 	t.cmd.Process.Kill()
-	t.cmd.Wait()
+	_ = t.cmd.Wait() // it was killed
 }

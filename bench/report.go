@@ -80,7 +80,7 @@ func (r run) print(w io.Writer) {
 			fmt.Fprint(tw, "-\t-\t-\t-\n")
 		}
 	}
-	tw.Flush()
+	_ = tw.Flush() // as with Fprintf, w tells
 }
 
 func spread(v []float64) string {

@@ -55,7 +55,10 @@ func do(words []string) error {
 		if err != nil {
 			return err
 		}
-		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello\n") }))
+		go func() {
+			err := http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello\n") }))
+			fmt.Fprintln(os.Stderr, "target:", err)
+		}()
 		fmt.Println(l.Addr())
 	case "trace":
 		if words[1] == "on" {

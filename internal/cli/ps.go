@@ -195,7 +195,7 @@ func maybeGo(path string) bool {
 	if err != nil {
 		return true
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read from
 	for _, name := range []string{".go.buildinfo", ".gopclntab", ".data.rel.ro.gopclntab", ".note.go.buildid"} {
 		if f.Section(name) != nil {
 			return true

@@ -64,4 +64,4 @@ func read(id int32) (int64, error) {
 func (c *Clock) Wall(mono int64) int64 { return mono + c.offset.Load() }
 
 // Mono is the present CLOCK_MONOTONIC, in ns.
-func (c *Clock) Mono() (int64, error) { return read(unix.CLOCK_MONOTONIC) }
+func Mono() (int64, error) { return read(unix.CLOCK_MONOTONIC) }

@@ -10,7 +10,7 @@ func TestWall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mono, err := c.Mono()
+	mono, err := Mono()
 	if err != nil {
 		t.Fatal(err)
 	}

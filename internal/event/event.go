@@ -32,7 +32,7 @@ type Event struct {
 	PID    uint32           // the process (the kernel's tgid), in our PID namespace
 	TID    uint32           // the thread that made the change, in our PID namespace
 	GoID   uint64           // the goroutine; never 0
-	M      int64            // the runtime's number of that thread (m.id); NoM if it is unknown
+	M      int64            // the runtime's number of that thread (m.id)
 	P      int32            // the processor it held (p.id); NoP if none
 	From   goruntime.Status // the status just left
 	To     goruntime.Status // the status entered
@@ -43,11 +43,8 @@ type Event struct {
 	Birth  *Birth           // non-nil on the event that creates a goroutine
 }
 
-// The values of [Event.M] and [Event.P] that say there is none.
-const (
-	NoM = -1
-	NoP = -1
-)
+// NoP is the value of [Event.P] that says there is none.
+const NoP = -1
 
 // Birth is what is known of a goroutine at its creation.
 type Birth struct {

@@ -50,7 +50,7 @@ func (f *File) dwarfOffsets(types map[string][]string) (map[string]map[string]ui
 	// each of its assembly files. The former has the types of all packages.
 	for {
 		u, err := s.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("%w: no types of package runtime", ErrNoDWARF)
 		}
 		if err != nil {

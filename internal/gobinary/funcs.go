@@ -225,7 +225,7 @@ func (f *File) findFunc(name string) (found Func, ok bool) {
 		return Func{}, false
 	}
 	for off := range f.nameOffsets(name + "\x00") {
-		f.scanFuncs(func(i int, nameOff uint32) bool {
+		err := f.scanFuncs(func(i int, nameOff uint32) bool {
 			if nameOff != off {
 				return true
 			}
@@ -235,6 +235,9 @@ func (f *File) findFunc(name string) (found Func, ok bool) {
 			}
 			return !ok || f.isWrapper(found)
 		})
+		if err != nil {
+			return Func{}, false
+		}
 		break // a name is in the table once
 	}
 	return found, ok

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"golang.org/x/arch/x86/x86asm"
+
 	"gopherscope/internal/testenv"
 )
 

@@ -27,7 +27,7 @@ const (
 const maxCode = 1 << 20
 
 // code returns the machine code of fn, at most maxCode bytes of it. The bytes
-// belong to the file's mapping and must not be changed.
+// may be shared and must not be changed.
 func (f *File) code(fn Func) ([]byte, error) {
 	if fn.End < fn.Entry || fn.End-fn.Entry > maxCode {
 		return nil, fmt.Errorf("code of %s: bad range %#x-%#x", fn.Name, fn.Entry, fn.End)

@@ -21,7 +21,6 @@ var fields = []Field{
 	{Struct: "runtime.g", Path: "startpc"},
 	{Struct: "runtime.g", Path: "coroarg", Since: 22},
 	{Struct: "runtime.g", Path: "coroexit", Since: 22},
-	{Struct: "runtime.m", Path: "procid"},
 	{Struct: "runtime.m", Path: "curg"},
 	{Struct: "runtime.m", Path: "p"},
 	{Struct: "runtime.m", Path: "oldp"},

@@ -45,7 +45,7 @@ var layers = map[string][]string{
 	"gstate":      {"event", "goruntime"},
 	"engine":      {"event"},
 	"target":      {"process", "gobinary", "goruntime"},
-	"engine/ebpf": {"engine", "event", "target", "process", "gobinary", "goruntime"},
+	"engine/ebpf": {"clock", "engine", "event", "target", "process", "gobinary", "goruntime"},
 	"report":      {"event", "gstate", "goruntime", "engine"},
 }
 

@@ -54,24 +54,3 @@ func isProgram(pid int) bool {
 	st, err := parseStat(b)
 	return err == nil && st.flags&flagKernelThread == 0 && st.state != 'Z' && st.state != 'X'
 }
-
-// FindByExe lists the PIDs of the processes that run the executable at path,
-// under whatever name they were started, in ascending order. Processes whose
-// executable this process must not see are left out.
-func FindByExe(path string) ([]int, error) {
-	want, err := fileID(path)
-	if err != nil {
-		return nil, err
-	}
-	entries, _, err := List()
-	if err != nil {
-		return nil, err
-	}
-	var pids []int
-	for _, e := range entries {
-		if e.Exe == want {
-			pids = append(pids, e.PID)
-		}
-	}
-	return pids, nil
-}

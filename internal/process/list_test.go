@@ -4,40 +4,8 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"slices"
 	"testing"
 )
-
-func TestFindByExe(t *testing.T) {
-	dir := t.TempDir()
-	one, two := filepath.Join(dir, "one"), filepath.Join(dir, "two")
-	copyFile(t, "/bin/sleep", one)
-	copyFile(t, "/bin/sleep", two)
-	var want []int
-	for range 3 {
-		want = append(want, start(t, exec.Command(one, "1000")).Process.Pid)
-	}
-	start(t, exec.Command(two, "1000"))
-	slices.Sort(want)
-	// Another name for the same file.
-	if err := os.Rename(one, one+"x"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("onex", filepath.Join(dir, "link")); err != nil {
-		t.Fatal(err)
-	}
-	got, err := FindByExe(filepath.Join(dir, "link"))
-	if !slices.Equal(got, want) || err != nil {
-		t.Errorf("FindByExe = %v, %v, want %v", got, err, want)
-	}
-	if got, err := FindByExe(one); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("FindByExe of no file = %v, %v", got, err)
-	}
-	if got, err := FindByExe(dir); len(got) != 0 || err != nil {
-		t.Errorf("FindByExe of a directory = %v, %v", got, err)
-	}
-}
 
 func TestList(t *testing.T) {
 	zombie := start(t, exec.Command("true"))

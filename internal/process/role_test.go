@@ -257,8 +257,8 @@ func roleNoReadv(args []string) error {
 		return err
 	}
 	defer p.Close()
-	if _, err := unix.ProcessVMReadv(pid, []unix.Iovec{{}}, []unix.RemoteIovec{{}}, 0); err != unix.Errno(errno) {
-		return fmt.Errorf("process_vm_readv gives %v in spite of the filter", err)
+	if _, err := unix.ProcessVMReadv(pid, []unix.Iovec{{}}, []unix.RemoteIovec{{}}, 0); !errors.Is(err, unix.Errno(errno)) {
+		return fmt.Errorf("process_vm_readv in spite of the filter: %w", err)
 	}
 	a, b := make([]byte, 2), make([]byte, 2)
 	n, err := p.ReadMany([]MemRead{{addr, a}, {addr + 2, b}, {8, make([]byte, 1)}})

@@ -29,7 +29,7 @@ type GLayout struct {
 
 // MLayout is the layout of runtime.m.
 type MLayout struct {
-	ProcID, CurG, P, OldP, ID, Blocked uint32
+	CurG, P, OldP, ID, Blocked uint32
 }
 
 // PLayout is the layout of runtime.p.
@@ -56,7 +56,6 @@ func (l *Layout) slots() map[string]*uint32 {
 		"runtime.g.startpc":      &l.G.StartPC,
 		"runtime.g.coroarg":      &l.G.CoroArg,
 		"runtime.g.coroexit":     &l.G.CoroExit,
-		"runtime.m.procid":       &l.M.ProcID,
 		"runtime.m.curg":         &l.M.CurG,
 		"runtime.m.p":            &l.M.P,
 		"runtime.m.oldp":         &l.M.OldP,

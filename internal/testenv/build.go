@@ -130,8 +130,8 @@ func removeOld(prefix string) {
 	old, _ := filepath.Glob(prefix + strings.Repeat("[0-9a-f]", hashLen))
 	for _, path := range old {
 		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > keepFor {
-			os.Remove(path)
-			os.Remove(path + ".lock")
+			_ = os.Remove(path)
+			_ = os.Remove(path + ".lock")
 		}
 	}
 }

@@ -119,7 +119,7 @@ func Tool(t testing.TB) string {
 // Cleanup removes what [Tool] built. A package's TestMain calls it last.
 func Cleanup() {
 	if tool.path != "" {
-		os.RemoveAll(filepath.Dir(tool.path))
+		_ = os.RemoveAll(filepath.Dir(tool.path))
 	}
 }
 

@@ -68,7 +68,9 @@ func checkCapabilities() engine.Check {
 	}
 	var caps uint64
 	if _, rest, ok := strings.Cut(string(text), "\nCapEff:"); ok {
-		fmt.Sscanf(strings.TrimSpace(rest), "%x", &caps)
+		if _, err := fmt.Sscanf(strings.TrimSpace(rest), "%x", &caps); err != nil {
+			return failed(c, fmt.Errorf("read CapEff: %w", err), "")
+		}
 	}
 	has := func(bit uint) bool { return caps>>bit&1 == 1 }
 	if has(unix.CAP_SYS_ADMIN) {

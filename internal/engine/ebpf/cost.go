@@ -42,7 +42,7 @@ func startCostMeter(uprobes, tracepoints []*ebpf.Program, multi bool) *costMeter
 	// take a tenth of what the trap does.
 	if stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME)); err == nil {
 		m.stats = stats
-		m.timer = time.AfterFunc(statsWindow, func() { m.stopStats() })
+		m.timer = time.AfterFunc(statsWindow, m.stopStats)
 	}
 	go func() {
 		defer close(m.done)
@@ -51,15 +51,15 @@ func startCostMeter(uprobes, tracepoints []*ebpf.Program, multi bool) *costMeter
 	return m
 }
 
-func (m *costMeter) stopStats() error {
+// stopStats ends the kernel's measurement. Closing its descriptor is all that
+// this takes, and cannot fail in a way that leaves it on.
+func (m *costMeter) stopStats() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.stats == nil {
-		return nil
+	if m.stats != nil {
+		m.stats.Close()
+		m.stats = nil
 	}
-	err := m.stats.Close()
-	m.stats = nil
-	return err
 }
 
 // measured is the cost in ns of one uprobe hit and of one tracepoint hit.
@@ -88,12 +88,12 @@ func runtimeNs(progs []*ebpf.Program) float64 {
 }
 
 // Close ends the measurement.
-func (m *costMeter) Close() error {
+func (m *costMeter) Close() {
 	<-m.done
 	if m.timer != nil {
 		m.timer.Stop()
 	}
-	return m.stopStats()
+	m.stopStats()
 }
 
 // trapHits and trapRounds make trapCost take a few milliseconds, and the

@@ -22,6 +22,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
+	"gopherscope/internal/clock"
 	"gopherscope/internal/engine"
 	"gopherscope/internal/event"
 	"gopherscope/internal/process"
@@ -212,11 +213,11 @@ func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 	if e.follow != nil {
 		return e.follow.reap(func(tgid uint32) error {
 			e.seq.forget(tgid)
-			var now unix.Timespec
-			if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-				return fmt.Errorf("read clock: %w", err)
+			now, err := clock.Mono()
+			if err != nil {
+				return err
 			}
-			return emit(&event.Event{Kind: event.Exit, Time: now.Nano(), PID: tgid})
+			return emit(&event.Event{Kind: event.Exit, Time: now, PID: tgid})
 		})
 	}
 	return nil
@@ -289,7 +290,7 @@ func (e *Engine) Cost() (engine.Cost, error) {
 func (e *Engine) Close() error {
 	errs := []error{e.links.Close()}
 	if e.cost != nil {
-		errs = append(errs, e.cost.Close())
+		e.cost.Close()
 	}
 	if e.reader != nil {
 		errs = append(errs, e.reader.Close())

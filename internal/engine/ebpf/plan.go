@@ -52,7 +52,6 @@ type rule struct {
 	via    event.Via
 	flags  uint8
 	skip   bool   // not traced here; planner says where instead, or why not
-	fake   bool   // a change to waiting keeps the goroutine on its M
 	reason string // the wait reason, where g.waitreason is not set yet
 	// lostP marks the change from syscall to runnable of a goroutine whose P was
 	// taken. The end of the system call has been reported before it, so the
@@ -85,18 +84,18 @@ var rules = map[string]rule{
 	"newcoro":              {via: event.ViaCoroutine, reason: "coroutine"}, // Go 1.22
 	"findGoroutineLeaks":   {via: event.ViaGC},
 
-	"stopTheWorld":         {via: event.ViaSTW, fake: true}, // up to Go 1.22
-	"stopTheWorldWithSema": {via: event.ViaSTW, fake: true},
-	"forEachP":             {via: event.ViaSTW, fake: true},
-	"traceAdvance":         {via: event.ViaSTW, fake: true},
-	"writeheapdump_m":      {via: event.ViaSTW, fake: true},
-	"debugCallWrap":        {via: event.ViaOther, fake: true},
-	"gcMarkDone":           {via: event.ViaGC, fake: true},
-	"gcMarkTermination":    {via: event.ViaGC, fake: true},
-	"gcBgMarkWorker":       {via: event.ViaGC, fake: true},
-	"markroot":             {via: event.ViaGC, fake: true},
-	"gcAssistAlloc1":       {via: event.ViaGC, fake: true},
-	"casGToWaiting":        {via: event.ViaSTW, fake: true}, // where it is not inlined
+	"stopTheWorld":         {via: event.ViaSTW}, // up to Go 1.22
+	"stopTheWorldWithSema": {via: event.ViaSTW},
+	"forEachP":             {via: event.ViaSTW},
+	"traceAdvance":         {via: event.ViaSTW},
+	"writeheapdump_m":      {via: event.ViaSTW},
+	"debugCallWrap":        {via: event.ViaOther},
+	"gcMarkDone":           {via: event.ViaGC},
+	"gcMarkTermination":    {via: event.ViaGC},
+	"gcBgMarkWorker":       {via: event.ViaGC},
+	"markroot":             {via: event.ViaGC},
+	"gcAssistAlloc1":       {via: event.ViaGC},
+	"casGToWaiting":        {via: event.ViaSTW}, // where it is not inlined
 
 	// The system call paths: traced at the system call itself and at the calls
 	// of cgo and of note sleeps, see planner.selfSites.
@@ -152,11 +151,34 @@ type planner struct {
 	sites []site
 }
 
+// calls are the direct calls of a runtime function, each of which the kernel
+// emulates.
+func (p *planner) calls(callee string) ([]gobinary.Site, error) {
+	sites, err := p.bin.CallSites(callee, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sites {
+		if !p.bin.CallIsEmulated(s) {
+			return nil, fmt.Errorf("call of %s in %s is not a plain call: this runtime is not understood", callee, s.Caller)
+		}
+	}
+	return sites, nil
+}
+
 // casSites adds the calls of casgstatus.
 func (p *planner) casSites() error {
-	calls, err := p.bin.CallSites("runtime.casgstatus", nil)
+	calls, err := p.calls("runtime.casgstatus")
 	if err != nil {
 		return err
+	}
+	// A call from assembly code would go past every site.
+	wrapped, err := p.bin.ABI0CallSites("runtime.casgstatus", nil)
+	if err != nil {
+		return err
+	}
+	if len(wrapped) > 0 {
+		return fmt.Errorf("%s calls casgstatus by its wrapper: this runtime is not understood", wrapped[0].Caller)
 	}
 	for _, c := range calls {
 		base := baseName(c.Caller)
@@ -167,7 +189,7 @@ func (p *planner) casSites() error {
 		if r.skip || base == "newproc1" && p.minor < goidFirst {
 			continue
 		}
-		if r.fake && p.minor < 20 {
+		if p.minor < 20 && oldFakeReasons[base] != "" {
 			r.reason = oldFakeReasons[base]
 		}
 		p.sites = append(p.sites, site{fn: c.Caller, pc: c.PC, prog: onCas, rule: r})
@@ -182,7 +204,7 @@ func (p *planner) birthSites() error {
 	if p.minor >= goidFirst {
 		return nil
 	}
-	calls, err := p.bin.CallSites("runtime.newproc1", nil)
+	calls, err := p.calls("runtime.newproc1")
 	if err != nil {
 		return err
 	}
@@ -204,7 +226,7 @@ func (p *planner) suspendSites() error {
 		"runtime.casGToPreemptScan": 0,
 		"runtime.casGFromPreempted": siteAttempt,
 	} {
-		calls, err := p.bin.CallSites(callee, nil)
+		calls, err := p.calls(callee)
 		if err != nil {
 			return err
 		}
@@ -220,7 +242,7 @@ func (p *planner) suspendSites() error {
 // of its own will in gosched_m and goschedguarded_m, otherwise preempted, in
 // gopreempt_m or where that is inlined. Nothing tells the two apart later on.
 func (p *planner) schedSites() error {
-	calls, err := p.bin.CallSites("runtime.goschedImpl", nil)
+	calls, err := p.calls("runtime.goschedImpl")
 	if err != nil {
 		return err
 	}
@@ -247,7 +269,7 @@ func (p *planner) selfSites() error {
 		{"runtime.reentersyscall", goruntime.Running, goruntime.Syscall},
 		{"runtime.exitsyscall", goruntime.Syscall, goruntime.Running},
 	} {
-		calls, err := p.bin.CallSites(e.callee, nil)
+		calls, err := p.calls(e.callee)
 		if errors.Is(err, gobinary.ErrNoSymbol) && e.callee == "runtime.entersyscall" {
 			continue // a program that makes no system call through package syscall
 		}

@@ -132,7 +132,7 @@ func (s *sequencer) change(e *event.Event, r *record) {
 		if site.reason != "" {
 			reason = site.reason
 		}
-		e.Reason, e.Fake = reason, site.fake
+		e.Reason, e.Fake = reason, goruntime.IsFakeWait(reason)
 	}
 }
 

@@ -24,7 +24,7 @@ func testSequencer() *sequencer {
 		testNoP:       {rule: rule{via: event.ViaNoP, lostP: true}},
 		testSuspend:   {rule: rule{via: event.ViaSuspend, flags: siteAttempt, reason: "preempted"}},
 		testYield:     {rule: rule{via: event.ViaYield}},
-		testStopWorld: {rule: rule{via: event.ViaSTW, fake: true}},
+		testStopWorld: {rule: rule{via: event.ViaSTW}},
 		testSwitch:    {rule: rule{via: event.ViaCoroutine, reason: "coroutine"}},
 	}, []string{"", "GC assist marking", "sleep", "IO wait", "stopping the world"}, nil)
 }
