@@ -23,6 +23,7 @@ type Frame struct {
 	File    string // as recorded, perhaps trimmed; "" if unknown
 	Line    int    // from 1; 0 if unknown
 	Inlined bool   // inlined into the frame that follows
+	Wrapper bool   // made by the compiler around the function that it calls
 }
 
 // Frames are the functions that pc belongs to, innermost first: those inlined
@@ -38,12 +39,12 @@ func (f *File) Frames(pc uint64) []Frame {
 	var frames []Frame
 	for range maxInlineDepth {
 		file, line := f.fileLine(fn, pc)
-		name, parent, ok := f.inlinedAt(fn, pc)
+		in, ok := f.inlinedAt(fn, pc)
 		if !ok {
-			return append(frames, Frame{printName(fn.Name), file, line, false})
+			return append(frames, Frame{printName(fn.Name), file, line, false, f.funcID(fn) == f.wrapperID()})
 		}
-		frames = append(frames, Frame{printName(name), file, line, true})
-		pc = parent
+		frames = append(frames, Frame{printName(in.name), file, line, true, in.funcID == f.wrapperID()})
+		pc = in.parent
 	}
 	return frames
 }
@@ -58,32 +59,53 @@ func printName(name string) string {
 	return name[:i] + "[...]" + name[j+1:]
 }
 
-// inlinedAt is the name of the function that is inlined at pc of fn, and an
-// address in fn whose line is the call; false if the code at pc is fn's own.
+// An inlinedCall is a function inlined into another.
+type inlinedCall struct {
+	name   string
+	parent uint64 // an address in the outer function whose line is the call
+	funcID uint8
+}
+
+// inlinedAt is the function that is inlined at pc of fn; false if the code at pc
+// is fn's own.
 //
 // The inline tree's records (runtime/symtabinl.go, type inlinedCall) are of 20
 // bytes in Go 1.18 and 1.19, and of 16 from Go 1.20 on.
-func (f *File) inlinedAt(fn Func, pc uint64) (name string, parent uint64, ok bool) {
+func (f *File) inlinedAt(fn Func, pc uint64) (in inlinedCall, ok bool) {
 	tree, ok := f.funcdata(fn, funcdataInlTree)
 	if !ok {
-		return "", 0, false
+		return in, false
 	}
 	index, ok := f.pcdata(fn, pcdataInlTree, pc)
 	if !ok || index < 0 {
-		return "", 0, false
+		return in, false
 	}
-	size, nameAt, parentAt := uint64(16), uint64(4), uint64(8)
+	size, idAt, nameAt, parentAt := uint64(16), uint64(0), uint64(4), uint64(8)
 	if f.table.go118 {
-		size, nameAt, parentAt = 20, 12, 16
+		size, idAt, nameAt, parentAt = 20, 2, 12, 16
 	}
 	record := tree + uint64(index)*size
 	nameOff, ok1 := f.u32(record + nameAt)
 	parentOff, ok2 := f.u32(record + parentAt)
-	parent = fn.Entry + uint64(parentOff)
-	if !ok1 || !ok2 || parent >= fn.End {
-		return "", 0, false
+	in.parent = fn.Entry + uint64(parentOff)
+	if !ok1 || !ok2 || in.parent >= fn.End {
+		return inlinedCall{}, false
 	}
-	return f.funcName(nameOff), parent, true
+	in.name = f.funcName(nameOff)
+	in.funcID, _ = f.u8(record + idAt)
+	return in, true
+}
+
+// wrapperID is the number that marks wrappers (internal/abi/symtab.go,
+// FuncIDWrapper; runtime/symtab.go, funcID_wrapper, up to Go 1.20).
+func (f *File) wrapperID() uint8 {
+	switch {
+	case f.version.Minor <= 21:
+		return 21
+	case f.version.Minor <= 24:
+		return 22
+	}
+	return 23
 }
 
 // StartFunc is the entry of the function that a goroutine was started with, given
@@ -107,6 +129,63 @@ func (f *File) StartFunc(pc uint64) uint64 {
 		return pc
 	}
 	return wrapped
+}
+
+// An Unwind is what is needed to walk from a frame at some pc to its caller's.
+type Unwind struct {
+	Entry uint64 // of the function
+	// Delta is what SPDelta returns. HasDelta is false for code that the table
+	// says nothing of, such as C code that the linker took in.
+	Delta    int32
+	HasDelta bool
+	// Top is set for the functions that stacks begin with, such as goexit.
+	Top bool
+	// WritesSP is set for functions that switch stacks; their Delta is not to be
+	// relied on, except where the stack was left (as in a call of mcall).
+	WritesSP bool
+	// Injected is set for functions that a signal handler made the goroutine
+	// call: the return address is the interrupted instruction itself.
+	Injected bool
+}
+
+// Flags of a function (internal/abi/symtab.go, FuncFlagTopFrame and
+// FuncFlagSPWrite; the same from Go 1.18 to 1.27).
+const (
+	flagTopFrame = 1 << 0
+	flagSPWrite  = 1 << 1
+)
+
+// injected are the functions that signal handlers make a goroutine call
+// (runtime/traceback.go, isInjectedCall).
+var injected = map[string]bool{
+	"runtime.sigpanic": true, "runtime.asyncPreempt": true, "runtime.debugCallV2": true,
+}
+
+// UnwindAt is how to unwind the frame of the function that contains pc; false if
+// pc is not in Go code.
+func (f *File) UnwindAt(pc uint64) (Unwind, bool) {
+	fn, ok := f.FuncAt(pc)
+	if !ok {
+		return Unwind{}, false
+	}
+	flags, _ := f.u8(fn.record + f.table.recordSize() - 3)
+	u := Unwind{
+		Entry:    fn.Entry,
+		Top:      flags&flagTopFrame != 0,
+		WritesSP: flags&flagSPWrite != 0 && fn.Name != "runtime.cgocallback",
+		Injected: injected[fn.Name],
+	}
+	if off, ok := f.u32(fn.record + recSP); ok {
+		u.Delta, u.HasDelta = f.pcValue(fn, off, pc)
+	}
+	return u, true
+}
+
+// funcID is the number by which the runtime knows some of its functions, 0 for
+// most (internal/abi/symtab.go, FuncID).
+func (f *File) funcID(fn Func) uint8 {
+	id, _ := f.u8(fn.record + f.table.recordSize() - 4)
+	return id
 }
 
 // SPDelta is the number of bytes by which the stack pointer at pc is below its

@@ -21,6 +21,18 @@ type MemRead struct {
 	Buf  []byte
 }
 
+// Memory is what can be read of a program from outside: of a [Process], or of
+// the core file of a dead one. Its methods are those of Process.
+type Memory interface {
+	// ReadMem reads the len(b) bytes at addr.
+	ReadMem(addr uint64, b []byte) error
+	// ReadMany reads several pieces, in their order, and returns how many were
+	// read whole before the first that was not.
+	ReadMany(reads []MemRead) (n int, err error)
+}
+
+var _ Memory = (*Process)(nil)
+
 // Readable tells whether this process may look into p: nil or an ErrPermission
 // for the memory, and with it the executable and the mappings.
 func (p *Process) Readable() error {

@@ -31,8 +31,8 @@ func CountGoroutines(p *process.Process, bin *gobinary.File) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	t := &Target{Proc: p, Bin: bin}
-	if t.Bias, err = p.LoadBias(segments(bin)); err != nil {
+	t := &Target{Proc: p, Mem: p, Bin: bin}
+	if t.Bias, err = p.LoadBias(Segments(bin)); err != nil {
 		return 0, err
 	}
 	for range liveAttempts {
@@ -74,7 +74,7 @@ func (t *Target) countIn(allgs, status uint64) (int, error) {
 	for i, g := range gs {
 		reads[i] = process.MemRead{Addr: g + status, Buf: words[4*i : 4*i+4]}
 	}
-	if _, err := t.Proc.ReadMany(reads); err != nil {
+	if _, err := t.Mem.ReadMany(reads); err != nil {
 		return 0, fmt.Errorf("read goroutines: %w", err)
 	}
 	n := 0

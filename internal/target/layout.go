@@ -13,10 +13,12 @@ const NoField = ^uint32(0)
 
 // Layout has the offsets, in bytes, of the runtime's fields in one binary.
 type Layout struct {
-	G    GLayout
-	M    MLayout
-	P    PLayout
-	Coro CoroLayout
+	G     GLayout
+	M     MLayout
+	P     PLayout
+	Sudog SudogLayout
+	Chan  ChanLayout
+	Coro  CoroLayout
 }
 
 // GLayout is the layout of runtime.g.
@@ -25,11 +27,31 @@ type GLayout struct {
 	StackLo, StackHi, M, Status, GoID uint32
 	WaitReason, GoPC, StartPC         uint32
 	ParentGoID, CoroArg, CoroExit     uint32 // NoField before Go 1.21, 1.22, 1.22
+
+	SchedSP, SchedPC, SchedLR, SchedBP uint32 // where it goes on when it is scheduled
+	SyscallSP, SyscallPC               uint32 // where it entered a system call; 0 there when it is in none
+	SyscallBP                          uint32 // NoField before Go 1.23
+	WaitSince, TrackingSeq, LockedM    uint32
+	Waiting, Labels                    uint32
 }
 
 // MLayout is the layout of runtime.m.
 type MLayout struct {
-	CurG, P, OldP, ID, Blocked uint32
+	CurG, P, OldP, ID, Blocked, ProcID uint32
+}
+
+// SudogLayout is the layout of runtime.sudog, a goroutine in a queue of waiters.
+// Elem and Chan are offsets of words that hold addresses.
+type SudogLayout struct {
+	Size                                    uint32
+	G, Next, Elem, WaitLink, IsSelect, Chan uint32
+}
+
+// ChanLayout is the layout of runtime.hchan.
+type ChanLayout struct {
+	Size                                       uint32
+	Count, Cap, Closed, ElemType, RecvQ, SendQ uint32
+	Timer                                      uint32 // NoField before Go 1.23
 }
 
 // PLayout is the layout of runtime.p.
@@ -45,23 +67,51 @@ type CoroLayout struct {
 // slots maps each needed field to its place in the Layout.
 func (l *Layout) slots() map[string]*uint32 {
 	return map[string]*uint32{
-		"runtime.g.stack.lo":     &l.G.StackLo,
-		"runtime.g.stack.hi":     &l.G.StackHi,
-		"runtime.g.m":            &l.G.M,
-		"runtime.g.atomicstatus": &l.G.Status,
-		"runtime.g.goid":         &l.G.GoID,
-		"runtime.g.waitreason":   &l.G.WaitReason,
-		"runtime.g.parentGoid":   &l.G.ParentGoID,
-		"runtime.g.gopc":         &l.G.GoPC,
-		"runtime.g.startpc":      &l.G.StartPC,
-		"runtime.g.coroarg":      &l.G.CoroArg,
-		"runtime.g.coroexit":     &l.G.CoroExit,
-		"runtime.m.curg":         &l.M.CurG,
-		"runtime.m.p":            &l.M.P,
-		"runtime.m.oldp":         &l.M.OldP,
-		"runtime.m.id":           &l.M.ID,
-		"runtime.m.blocked":      &l.M.Blocked,
-		"runtime.p.id":           &l.P.ID,
+		"runtime.g.stack.lo":        &l.G.StackLo,
+		"runtime.g.stack.hi":        &l.G.StackHi,
+		"runtime.g.m":               &l.G.M,
+		"runtime.g.atomicstatus":    &l.G.Status,
+		"runtime.g.goid":            &l.G.GoID,
+		"runtime.g.waitreason":      &l.G.WaitReason,
+		"runtime.g.parentGoid":      &l.G.ParentGoID,
+		"runtime.g.gopc":            &l.G.GoPC,
+		"runtime.g.startpc":         &l.G.StartPC,
+		"runtime.g.coroarg":         &l.G.CoroArg,
+		"runtime.g.coroexit":        &l.G.CoroExit,
+		"runtime.g.sched.sp":        &l.G.SchedSP,
+		"runtime.g.sched.pc":        &l.G.SchedPC,
+		"runtime.g.sched.lr":        &l.G.SchedLR,
+		"runtime.g.sched.bp":        &l.G.SchedBP,
+		"runtime.g.syscallsp":       &l.G.SyscallSP,
+		"runtime.g.syscallpc":       &l.G.SyscallPC,
+		"runtime.g.syscallbp":       &l.G.SyscallBP,
+		"runtime.g.waitsince":       &l.G.WaitSince,
+		"runtime.g.trackingSeq":     &l.G.TrackingSeq,
+		"runtime.g.lockedm":         &l.G.LockedM,
+		"runtime.g.waiting":         &l.G.Waiting,
+		"runtime.g.labels":          &l.G.Labels,
+		"runtime.m.procid":          &l.M.ProcID,
+		"runtime.sudog.g":           &l.Sudog.G,
+		"runtime.sudog.next":        &l.Sudog.Next,
+		"runtime.sudog.elem":        &l.Sudog.Elem,
+		"runtime.sudog.elem.vu":     &l.Sudog.Elem,
+		"runtime.sudog.waitlink":    &l.Sudog.WaitLink,
+		"runtime.sudog.isSelect":    &l.Sudog.IsSelect,
+		"runtime.sudog.c":           &l.Sudog.Chan,
+		"runtime.sudog.c.vu":        &l.Sudog.Chan,
+		"runtime.hchan.qcount":      &l.Chan.Count,
+		"runtime.hchan.dataqsiz":    &l.Chan.Cap,
+		"runtime.hchan.closed":      &l.Chan.Closed,
+		"runtime.hchan.elemtype":    &l.Chan.ElemType,
+		"runtime.hchan.timer":       &l.Chan.Timer,
+		"runtime.hchan.recvq.first": &l.Chan.RecvQ,
+		"runtime.hchan.sendq.first": &l.Chan.SendQ,
+		"runtime.m.curg":            &l.M.CurG,
+		"runtime.m.p":               &l.M.P,
+		"runtime.m.oldp":            &l.M.OldP,
+		"runtime.m.id":              &l.M.ID,
+		"runtime.m.blocked":         &l.M.Blocked,
+		"runtime.p.id":              &l.P.ID,
 	}
 }
 
@@ -100,6 +150,8 @@ func readLayout(bin *gobinary.File) (Layout, error) {
 		return l, fmt.Errorf("%w: g.stack.hi does not follow g.stack.lo", ErrLayout)
 	}
 	l.G.Size = uint32(structs["runtime.g"].Size)
+	l.Sudog.Size = uint32(structs["runtime.sudog"].Size)
+	l.Chan.Size = uint32(structs["runtime.hchan"].Size)
 	if _, ok := bin.Func("runtime.coroswitch_m"); ok {
 		s, err := bin.Struct("runtime.coro")
 		if err != nil {

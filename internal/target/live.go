@@ -43,7 +43,7 @@ func (t *Target) checkGoroutines(allgs uint64) error {
 	seen := map[uint64]bool{}
 	buf := make([]byte, t.Layout.G.Size)
 	for _, addr := range gs {
-		if err := t.Proc.ReadMem(addr, buf); err != nil {
+		if err := t.Mem.ReadMem(addr, buf); err != nil {
 			return fmt.Errorf("%w: goroutine at %#x: %w", ErrLayout, addr, err)
 		}
 		if err := t.checkG(addr, buf, seen); err != nil {
@@ -56,7 +56,7 @@ func (t *Target) checkGoroutines(allgs uint64) error {
 // readAllgs reads at most limit pointers of the slice runtime.allgs.
 func (t *Target) readAllgs(addr uint64, limit int) ([]uint64, error) {
 	var head [16]byte
-	if err := t.Proc.ReadMem(addr, head[:]); err != nil {
+	if err := t.Mem.ReadMem(addr, head[:]); err != nil {
 		return nil, fmt.Errorf("read allgs: %w", err)
 	}
 	ptr, n := binary.LittleEndian.Uint64(head[:]), binary.LittleEndian.Uint64(head[8:])
@@ -67,7 +67,7 @@ func (t *Target) readAllgs(addr uint64, limit int) ([]uint64, error) {
 	if len(buf) == 0 {
 		return nil, nil
 	}
-	if err := t.Proc.ReadMem(ptr, buf); err != nil {
+	if err := t.Mem.ReadMem(ptr, buf); err != nil {
 		return nil, fmt.Errorf("read allgs: %w", err)
 	}
 	gs := make([]uint64, len(buf)/8)
@@ -131,6 +131,6 @@ func (t *Target) checkRunning(addr, goid, m uint64) error {
 
 func (t *Target) readWord(addr uint64) (uint64, error) {
 	var b [8]byte
-	err := t.Proc.ReadMem(addr, b[:])
+	err := t.Mem.ReadMem(addr, b[:])
 	return binary.LittleEndian.Uint64(b[:]), err
 }

@@ -29,7 +29,8 @@ var (
 
 // Target is a Go program whose runtime is understood.
 type Target struct {
-	Proc    *process.Process // nil for a binary that was opened without a process
+	Proc    *process.Process // nil for a binary without a process, or with a dead one
+	Mem     process.Memory   // the process's memory; nil for a binary without one
 	Bin     *gobinary.File
 	Layout  Layout
 	Reasons []string // the wait reasons, by number
@@ -44,14 +45,36 @@ func Open(p *process.Process) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.Proc = p
-	if t.Bias, err = p.LoadBias(segments(t.Bin)); err != nil {
+	bias, err := p.LoadBias(Segments(t.Bin))
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("load bias: %w", err), t.Close())
 	}
-	if err := t.checkLive(); err != nil {
+	t.Proc = p
+	if err := t.UseMemory(p, bias); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
+}
+
+// UseMemory gives a Target that was made by [OpenBinary] the memory of a program
+// that executes the binary, or did, with the binary's addresses moved by bias. It
+// validates what is there; a memory that is refused is not kept.
+func (t *Target) UseMemory(mem process.Memory, bias uint64) error {
+	t.Mem, t.Bias = mem, bias
+	if err := t.checkLive(); err != nil {
+		t.Mem, t.Bias = nil, 0
+		return err
+	}
+	return nil
+}
+
+// CheckArch says whether the program runs on this machine's architecture: nil or
+// ErrArch.
+func (t *Target) CheckArch() error {
+	if string(t.Bin.Arch()) != runtime.GOARCH {
+		return fmt.Errorf("%w: the binary is for %s, this tool for %s", ErrArch, t.Bin.Arch(), runtime.GOARCH)
+	}
+	return nil
 }
 
 // OpenBinary reads and validates a Go executable that need not be running. The
@@ -80,9 +103,6 @@ func (t *Target) checkBinary() error {
 	if v.TooNew() {
 		t.Notes = append(t.Notes, fmt.Sprintf("%s is newer than the last known release, go1.%d; every check passed", v, goruntime.MaxMinor))
 	}
-	if string(t.Bin.Arch()) != runtime.GOARCH {
-		return fmt.Errorf("%w: the binary is for %s, this tool for %s", ErrArch, t.Bin.Arch(), runtime.GOARCH)
-	}
 	var err error
 	if t.Layout, err = readLayout(t.Bin); err != nil {
 		return err
@@ -102,7 +122,8 @@ func (t *Target) checkBinary() error {
 	return nil
 }
 
-func segments(bin *gobinary.File) []process.Segment {
+// Segments are the loadable segments of bin as package process wants them.
+func Segments(bin *gobinary.File) []process.Segment {
 	var out []process.Segment
 	for _, s := range bin.Segments() {
 		out = append(out, process.Segment{Vaddr: s.Vaddr, Off: s.Off, Filesz: s.Filesz, Memsz: s.Memsz, Flags: s.Flags})

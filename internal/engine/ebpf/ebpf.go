@@ -66,6 +66,9 @@ func Start(t *target.Target, opts *Options) (*Engine, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
+	if err := t.CheckArch(); err != nil {
+		return nil, err
+	}
 	sites, err := plan(t.Bin)
 	if err != nil {
 		return nil, err

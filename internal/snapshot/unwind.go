@@ -1,0 +1,162 @@
+package snapshot
+
+import (
+	"encoding/binary"
+
+	"gopherscope/internal/gobinary"
+)
+
+// start is where the walk of a stack begins. Addresses are the process's.
+type start struct {
+	pc, sp, lr, bp uint64
+	hasBP          bool // bp is known
+	exact          bool // pc is an instruction that was interrupted, no return address
+}
+
+// walkEnd says how a walk ended.
+type walkEnd uint8
+
+const (
+	walkTop     walkEnd = iota // at a function that stacks begin with: the stack is whole
+	walkShort                  // at the end of the memory that was read
+	walkUnknown                // at code that is not of the program: C, a plugin, the vDSO
+	walkDeep                   // after maxFrames
+	walkInvalid                // at something that no stack has
+)
+
+// maxFrames bounds the frames of one stack.
+const maxFrames = 20000
+
+// walked is a stack as a list of code addresses, as linked, innermost first.
+type walked struct {
+	pcs        []uint64 // valid until the next walk
+	exact      bool     // of pcs[0]: see start
+	end        walkEnd
+	fpMismatch bool
+}
+
+// unwindInfo is what the walker keeps of a gobinary.Unwind.
+type unwindInfo struct {
+	delta int32
+	kind  uint8
+}
+
+// The bits of unwindInfo.kind.
+const (
+	isCode uint8 = 1 << iota
+	isTop
+	isInjected
+	writesSP
+)
+
+// A walker walks stacks. It remembers what it has looked up: the goroutines of a
+// program are at few different places.
+type walker struct {
+	bin   *gobinary.File
+	bias  uint64
+	arm   bool // return addresses are passed in a register
+	infos map[uint64]unwindInfo
+	pcs   []uint64
+}
+
+func newWalker(bin *gobinary.File, bias uint64) walker {
+	return walker{bin: bin, bias: bias, arm: bin.Arch() == gobinary.ARM64, infos: map[uint64]unwindInfo{}}
+}
+
+// info is how to unwind the frame of the function at a linked pc.
+func (w *walker) info(pc uint64) unwindInfo {
+	in, ok := w.infos[pc]
+	if ok {
+		return in
+	}
+	if u, found := w.bin.UnwindAt(pc); found && u.HasDelta && u.Delta >= 0 {
+		in = unwindInfo{delta: u.Delta, kind: isCode}
+		for bit, on := range map[uint8]bool{isTop: u.Top, isInjected: u.Injected, writesSP: u.WritesSP} {
+			if on {
+				in.kind |= bit
+			}
+		}
+	}
+	w.infos[pc] = in
+	return in
+}
+
+// stack walks the stack whose memory from st.sp up is mem, by the deltas of the
+// stack pointer, as the runtime does (runtime/traceback.go, (*unwinder).next;
+// gentraceback before Go 1.21). On amd64 a frame ends in the return address; on
+// arm64 it begins with it, and a function without a frame has it in a register.
+//
+// The chain of frame pointers runs along: each is the address of the word below
+// a return address (on both architectures), so every link must meet one of the
+// walk's return addresses. Functions without a frame are not in the chain.
+func (w *walker) stack(st start, mem []byte) walked {
+	out := walked{exact: st.exact, end: walkDeep}
+	w.pcs = w.pcs[:0]
+	pc, sp, lr, bp := st.pc-w.bias, st.sp, st.lr, st.bp
+	trap := false // the frame before was an injected call
+	at := func(addr uint64) (uint64, bool) {
+		off := addr - st.sp
+		if off > uint64(len(mem)) || uint64(len(mem))-off < 8 {
+			return 0, false
+		}
+		return binary.LittleEndian.Uint64(mem[off:]), true
+	}
+	for len(w.pcs) < maxFrames {
+		in := w.info(pc)
+		if in.kind&isCode == 0 {
+			out.end = walkUnknown
+			break
+		}
+		w.pcs = append(w.pcs, pc)
+		if in.kind&isTop != 0 {
+			out.end = walkTop
+			break
+		}
+		if in.kind&writesSP != 0 && (len(w.pcs) > 1 || st.exact) {
+			out.end = walkInvalid
+			break
+		}
+		slot, next := sp+uint64(in.delta), sp+uint64(in.delta)+8
+		if w.arm {
+			slot, next = sp, sp+uint64(in.delta)
+		}
+		ra, ok := lr, true
+		if !w.arm || in.delta > 0 || lr == 0 {
+			if ra, ok = at(slot); !ok {
+				out.end = walkShort
+				break
+			}
+			if st.hasBP && bp != 0 && bp+8 <= slot {
+				if bp+8 < slot {
+					out.fpMismatch = true
+				}
+				bp, _ = at(bp)
+			}
+		}
+		lr = 0
+		trap = in.kind&isInjected != 0
+		if pc == ra-w.bias && sp == next || next < sp {
+			out.end = walkInvalid
+			break
+		}
+		pc, sp = ra-w.bias, next
+		if w.arm && trap {
+			// The signal handler has pushed the link register, and made the
+			// interrupted instruction the return address.
+			pushed, ok := at(sp)
+			if !ok {
+				out.end = walkShort
+				break
+			}
+			sp += 16
+			if w.info(pc).delta == 0 {
+				lr = pushed
+			}
+		}
+	}
+	if len(w.pcs) == 0 {
+		out.end = walkInvalid
+	}
+	out.pcs = w.pcs
+	return out
+}
