@@ -236,7 +236,7 @@ func use(f *File) {
 	sites, _ := f.CallSites("runtime.casgstatus", nil)
 	for _, s := range sites {
 		f.Frames(s.PC)
-		f.SPDelta(s.PC)
+		f.UnwindAt(s.PC)
 		f.StartFunc(s.PC)
 		f.FileOffset(s.PC)
 	}

@@ -123,8 +123,8 @@ func TestFuncAtEdges(t *testing.T) {
 		if got := f.StartFunc(pc); got != pc {
 			t.Errorf("StartFunc(%#x) = %#x", pc, got)
 		}
-		if n, ok := f.SPDelta(pc); ok {
-			t.Errorf("SPDelta(%#x) = %d, want none", pc, n)
+		if u, ok := f.UnwindAt(pc); ok {
+			t.Errorf("UnwindAt(%#x) = %+v, want none", pc, u)
 		}
 	}
 }

@@ -134,8 +134,10 @@ func (f *File) StartFunc(pc uint64) uint64 {
 // An Unwind is what is needed to walk from a frame at some pc to its caller's.
 type Unwind struct {
 	Entry uint64 // of the function
-	// Delta is what SPDelta returns. HasDelta is false for code that the table
-	// says nothing of, such as C code that the linker took in.
+	// Delta is the number of bytes by which the stack pointer is below its value
+	// at the function's entry: on amd64 the return address is at SP+Delta, on arm64
+	// the caller's SP is SP+Delta. HasDelta is false for code that the table says
+	// nothing of, such as C code that the linker took in.
 	Delta    int32
 	HasDelta bool
 	// Top is set for the functions that stacks begin with, such as goexit.
@@ -186,21 +188,6 @@ func (f *File) UnwindAt(pc uint64) (Unwind, bool) {
 func (f *File) funcID(fn Func) uint8 {
 	id, _ := f.u8(fn.record + f.table.recordSize() - 4)
 	return id
-}
-
-// SPDelta is the number of bytes by which the stack pointer at pc is below its
-// value at the function's entry: on amd64 the return address is at SP+SPDelta,
-// on arm64 the caller's SP is SP+SPDelta. False if pc is not in Go code.
-func (f *File) SPDelta(pc uint64) (int32, bool) {
-	fn, ok := f.FuncAt(pc)
-	if !ok {
-		return 0, false
-	}
-	off, ok := f.u32(fn.record + recSP)
-	if !ok {
-		return 0, false
-	}
-	return f.pcValue(fn, off, pc)
 }
 
 // fileLine is the source position of the instruction at pc of fn, "" and 0 if

@@ -188,14 +188,14 @@ func TestStartFunc(t *testing.T) {
 	})
 }
 
-// TestSPDelta follows the stack pointer through the code of each function up to
+// TestUnwindDelta follows the stack pointer through the code of each function up to
 // its first call or jump, past the jump to runtime.morestack.
-func TestSPDelta(t *testing.T) {
+func TestUnwindDelta(t *testing.T) {
 	eachBuild(t, "frames", func(t *testing.T, b testenv.Build, path string, f *File) {
 		if f.Arch() != AMD64 {
 			for _, fn := range allFuncs(t, f) {
-				if got, ok := f.SPDelta(fn.Entry); ok && got != 0 {
-					t.Errorf("SPDelta at the entry of %s is %d", fn.Name, got)
+				if u, _ := f.UnwindAt(fn.Entry); u.HasDelta && u.Delta != 0 {
+					t.Errorf("Delta at the entry of %s is %d", fn.Name, u.Delta)
 				}
 			}
 			return
@@ -213,7 +213,7 @@ func TestSPDelta(t *testing.T) {
 	})
 }
 
-// followSP compares SPDelta with the instructions of fn, and counts those that
+// followSP compares Unwind.Delta with the instructions of fn, and counts those that
 // move the stack pointer.
 func followSP(t *testing.T, f *File, fn Func) (moves int) {
 	t.Helper()
@@ -224,12 +224,12 @@ func followSP(t *testing.T, f *File, fn Func) (moves int) {
 	sp := int32(0)
 	for at := 0; at < len(code); {
 		pc := fn.Entry + uint64(at)
-		got, ok := f.SPDelta(pc)
-		if !ok {
+		u, ok := f.UnwindAt(pc)
+		if !ok || !u.HasDelta {
 			return moves // padding, or code without a table
 		}
-		if got != sp {
-			t.Errorf("%s+%#x: SPDelta %d, code says %d", fn.Name, at, got, sp)
+		if u.Delta != sp {
+			t.Errorf("%s+%#x: Delta %d, code says %d", fn.Name, at, u.Delta, sp)
 			return moves
 		}
 		in, err := x86asm.Decode(code[at:], 64)
@@ -294,4 +294,32 @@ func ExampleFile_Frames() {
 	fn, _ := f.Func("runtime.casgstatus")
 	fmt.Println(f.Frames(fn.Entry)[0].Func)
 	// Output: runtime.casgstatus
+}
+
+// TestUnwindKinds looks for the functions that the walk of a stack treats in a
+// way of their own.
+func TestUnwindKinds(t *testing.T) {
+	eachBuild(t, "frames", func(t *testing.T, b testenv.Build, path string, f *File) {
+		for name, want := range map[string]Unwind{
+			"runtime.goexit":       {Top: true},
+			"runtime.mstart":       {Top: true},
+			"runtime.sigpanic":     {Injected: true},
+			"runtime.asyncPreempt": {Injected: true},
+			"runtime.systemstack":  {WritesSP: true},
+			"runtime.gopark":       {},
+			"runtime.cgocallback":  {}, // switches stacks in a way that can be unwound
+		} {
+			fn, ok := f.Func(name)
+			if !ok && name == "runtime.cgocallback" && !b.HasC() {
+				continue
+			}
+			u, _ := f.UnwindAt(fn.Entry)
+			if !ok || u.Entry != fn.Entry || !u.HasDelta || u.Delta != 0 {
+				t.Errorf("%s, found %v: %+v", name, ok, u)
+			}
+			if u.Top != want.Top || u.Injected != want.Injected || u.WritesSP != want.WritesSP {
+				t.Errorf("%s: %+v, want %+v", name, u, want)
+			}
+		}
+	})
 }

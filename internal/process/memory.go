@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -89,26 +90,41 @@ func (p *Process) ReadMany(reads []MemRead) (n int, err error) {
 	return n, err
 }
 
+// iovecs are the arguments of one process_vm_readv.
+type iovecs struct {
+	local  [maxBatch]unix.Iovec
+	remote [maxBatch]unix.RemoteIovec
+}
+
+// vectors has iovecs that are not in use: to read a million goroutines takes
+// thousands of them.
+var vectors sync.Pool
+
 // readBatch is ReadMany for at most maxBatch pieces. The kernel stops at the
 // first page it cannot read and returns the number of bytes before it; ReadMem
 // then finds out about the piece concerned. It reads all when the system call
 // is missing or forbidden by a seccomp filter, as in some containers.
 func (p *Process) readBatch(reads []MemRead) (int, error) {
-	local := make([]unix.Iovec, 0, len(reads))
-	remote := make([]unix.RemoteIovec, 0, len(reads))
+	v, _ := vectors.Get().(*iovecs)
+	if v == nil {
+		v = new(iovecs)
+	}
+	defer vectors.Put(v)
+	local, remote := v.local[:0], v.remote[:0]
 	for _, r := range reads {
 		if len(r.Buf) == 0 {
 			continue
 		}
-		v := unix.Iovec{Base: unsafe.SliceData(r.Buf)}
-		v.SetLen(len(r.Buf))
-		local = append(local, v)
+		one := unix.Iovec{Base: unsafe.SliceData(r.Buf)}
+		one.SetLen(len(r.Buf))
+		local = append(local, one)
 		remote = append(remote, unix.RemoteIovec{Base: uintptr(r.Addr), Len: len(r.Buf)})
 	}
 	got := 0
 	if len(local) > 0 {
 		got, _ = unix.ProcessVMReadv(p.pid, local, remote, 0)
 	}
+	clear(local) // the pool is not to keep what they point to
 	for i, r := range reads {
 		if got >= len(r.Buf) {
 			got -= len(r.Buf)

@@ -24,7 +24,7 @@ type reader struct {
 	labels labels
 	keys   []field // of g: what must not change while its stack is read
 
-	gs    []byte // memory for the g structs of a chunk
+	gs    [2][]byte // memory for the g structs of a chunk, and for their second reading
 	batch batch
 
 	onM     []threaded      // of the chunk, those that are on a thread
@@ -138,11 +138,11 @@ const (
 // allocates them side by side. That tells which are alive and where their stacks
 // are; settle then reads those properly.
 func (r *reader) chunk(addrs []uint64) error {
-	gs, err := r.readGs(addrs)
+	gs, err := r.readGs(addrs, &r.gs[0])
 	if err != nil {
 		return err
 	}
-	var todo []pending
+	todo := make([]pending, 0, len(addrs))
 	for i, addr := range addrs {
 		if gs[i] == nil {
 			r.d.Torn++
@@ -152,15 +152,45 @@ func (r *reader) chunk(addrs []uint64) error {
 			todo = append(todo, pending{addr: addr, g: gs[i]})
 		}
 	}
+	if !r.opts.Stacks {
+		if todo, err = r.unmovedGs(todo); err != nil {
+			return err
+		}
+	}
 	if err := r.settle(todo); err != nil {
 		return err
 	}
 	return r.threads()
 }
 
-// readGs reads the g structs at addrs; nil for one that cannot be read. The
-// slices are valid until the next call.
-func (r *reader) readGs(addrs []uint64) ([][]byte, error) {
+// unmovedGs adds those goroutines to the Dump whose g structs are the same when
+// they are read a second time, and returns the others. It is settle for states
+// alone, at a third of the cost.
+func (r *reader) unmovedGs(ps []pending) (moved []pending, err error) {
+	if err := r.labels.read(r.labelPointers(ps)); err != nil {
+		return nil, err
+	}
+	addrs := make([]uint64, len(ps))
+	for i := range ps {
+		addrs[i] = ps[i].addr
+	}
+	gs, err := r.readGs(addrs, &r.gs[1])
+	if err != nil {
+		return nil, err
+	}
+	for i := range ps {
+		if gs[i] == nil || !r.unmoved(ps[i].g, gs[i]) || !r.labels.have(word(gs[i], r.l.Labels)) {
+			moved = append(moved, ps[i])
+			continue
+		}
+		r.add(ps[i].addr, gs[i], dump.SourceNone, 0)
+	}
+	return moved, nil
+}
+
+// readGs reads the g structs at addrs into memory; nil for one that cannot be
+// read. The slices are valid until the next call with the same memory.
+func (r *reader) readGs(addrs []uint64, memory *[]byte) ([][]byte, error) {
 	size := uint64(r.l.Size)
 	type span struct{ first, last int }
 	var spans []span
@@ -178,10 +208,10 @@ func (r *reader) readGs(addrs []uint64) ([][]byte, error) {
 		spans = append(spans, span{i, i})
 		total += int(size)
 	}
-	if cap(r.gs) < total {
-		r.gs = make([]byte, total)
+	if cap(*memory) < total {
+		*memory = make([]byte, total)
 	}
-	buf := r.gs[:total]
+	buf := (*memory)[:total]
 	reads := make([]process.MemRead, len(spans))
 	gs := make([][]byte, len(addrs))
 	for k, s := range spans {

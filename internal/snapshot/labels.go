@@ -67,13 +67,13 @@ func (l *labels) read(ptrs []uint64) error {
 	return nil
 }
 
-// of is the number of the labels at ptr; ok is false if they were not read.
-func (l *labels) of(ptr uint64) (id dump.LabelsID, ok bool) {
-	if ptr == 0 {
-		return 0, true
-	}
-	id, ok = l.byPtr[ptr]
-	return id, ok
+// of is the number of the labels at ptr; 0 if they were not read.
+func (l *labels) of(ptr uint64) dump.LabelsID { return l.byPtr[ptr] }
+
+// have says whether the labels at ptr were read, or there are none.
+func (l *labels) have(ptr uint64) bool {
+	_, ok := l.byPtr[ptr]
+	return ok || ptr == 0
 }
 
 func (l *labels) intern(set []dump.Label) dump.LabelsID {

@@ -203,7 +203,7 @@ func (r *reader) judge(p *pending, gr *group) (again pending, retry bool) {
 		r.add(p.addr, now, dump.SourceNone, 0)
 		return pending{}, false
 	}
-	if _, ok := r.labels.of(word(now, r.l.Labels)); !ok || !r.unmoved(gr.before, now) {
+	if !r.labels.have(word(now, r.l.Labels)) || !r.unmoved(gr.before, now) {
 		return r.tryAgain(p, now)
 	}
 	if !r.opts.Stacks {
@@ -291,11 +291,10 @@ func (r *reader) start(g []byte) start {
 // add puts a goroutine into the Dump.
 func (r *reader) add(addr uint64, g []byte, source dump.StackSource, stack dump.StackID) {
 	l := r.l
-	labels, _ := r.labels.of(word(g, l.Labels))
 	one := dump.Goroutine{
 		ID: word(g, l.GoID), Parent: word(g, l.ParentGoID), Addr: addr, WaitSince: int64(word(g, l.WaitSince)),
 		Stack: stack, Created: r.sym.site(word(g, l.GoPC), true), Start: r.sym.site(word(g, l.StartPC), false),
-		Labels: labels, Status: r.status(g), Reason: g[l.WaitReason], Source: source,
+		Labels: r.labels.of(word(g, l.Labels)), Status: r.status(g), Reason: g[l.WaitReason], Source: source,
 	}
 	if one.ID == 0 { // being born: before Go 1.24 the goid comes after the status
 		return
