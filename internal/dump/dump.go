@@ -63,6 +63,10 @@ type Goroutine struct {
 	Reason    uint8 // index in Dump.Reasons; of meaning when Status is Waiting or Leaked
 	Source    StackSource
 	Flags     Flags
+	// Seq is g.trackingSeq, which goes up by one, modulo 256, each time that the
+	// goroutine stops running (runtime/proc.go, casgstatus): if two snapshots
+	// show different values, it has run in between.
+	Seq uint8
 }
 
 // StackSource says where a goroutine's stack comes from, or why there is none.

@@ -295,6 +295,7 @@ func (r *reader) add(addr uint64, g []byte, source dump.StackSource, stack dump.
 		ID: word(g, l.GoID), Parent: word(g, l.ParentGoID), Addr: addr, WaitSince: int64(word(g, l.WaitSince)),
 		Stack: stack, Created: r.sym.site(word(g, l.GoPC), true), Start: r.sym.site(word(g, l.StartPC), false),
 		Labels: r.labels.of(word(g, l.Labels)), Status: r.status(g), Reason: g[l.WaitReason], Source: source,
+		Seq: g[l.TrackingSeq],
 	}
 	if one.ID == 0 { // being born: before Go 1.24 the goid comes after the status
 		return
