@@ -43,12 +43,19 @@ type Site struct {
 	Line int
 }
 
-// Sites is the lines of testdata/testprog that end in a comment "// site: KEY",
+// Sites is the lines of testdata/testprog/internal/work that end in a comment "// site: KEY",
 // by key. The programs mark their go statements so that a test can ask for the
 // exact line.
 func Sites(t testing.TB) map[string]Site {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(Testprog(t), "internal", "work", "*.go"))
+	return SitesIn(t, filepath.Join("internal", "work"))
+}
+
+// SitesIn is [Sites] for the program, or the package, in a directory of
+// testdata/testprog.
+func SitesIn(t testing.TB, dir string) map[string]Site {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(Testprog(t), dir, "*.go"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no target sources: %v", err)
 	}
