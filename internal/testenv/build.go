@@ -88,7 +88,7 @@ func (b Build) needsC() bool { return b.HasC() || b.ExternalLink }
 func requireCompiler(t testing.TB) {
 	t.Helper()
 	if _, err := exec.LookPath("gcc"); err != nil {
-		missing(t, "gcc: "+err.Error())
+		Missing(t, "gcc: "+err.Error())
 	}
 }
 

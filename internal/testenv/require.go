@@ -10,9 +10,9 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// missing skips the test because the machine lacks something, or fails it
+// Missing skips the test because the machine lacks something, or fails it
 // where nothing may be lacking (CI=true).
-func missing(t testing.TB, reason string) {
+func Missing(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("needed in CI: %s", reason)
@@ -24,7 +24,7 @@ func missing(t testing.TB, reason string) {
 func RequireRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, fmt.Sprintf("needs root, runs as uid %d", os.Geteuid()))
+		Missing(t, fmt.Sprintf("needs root, runs as uid %d", os.Geteuid()))
 	}
 }
 
@@ -34,7 +34,7 @@ func RequireRoot(t testing.TB) {
 func RequireBPF(t testing.TB) {
 	t.Helper()
 	if err := tryBPF(); err != nil {
-		missing(t, err.Error())
+		Missing(t, err.Error())
 	}
 }
 

@@ -149,6 +149,6 @@ func RequireToolchain(t testing.TB, version string) {
 		t.Fatal(err)
 	}
 	if _, err := goroot(full); err != nil {
-		missing(t, err.Error())
+		Missing(t, err.Error())
 	}
 }
