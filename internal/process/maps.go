@@ -126,7 +126,7 @@ func (p *Process) Images() ([]Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	entry, ok := auxValue(auxv, atEntry)
+	entry, ok := AuxValue(auxv, AtEntry)
 	if !ok {
 		return nil, p.fail(errors.New("auxiliary vector has no entry point"))
 	}
@@ -191,9 +191,15 @@ func (p *Process) LoadBias(segments []Segment) (uint64, error) {
 // LoadBias is what to add to an address of the file as linked to get the
 // address in the process. segments are the file's.
 func (im *Image) LoadBias(segments []Segment) (uint64, error) {
-	page := uint64(os.Getpagesize())
+	return Bias(im.Path, im.maps, segments, uint64(os.Getpagesize()))
+}
+
+// Bias is what to add to an address of the file path as linked to get the address
+// where it is mapped. code are the mappings of its code, segments those of the
+// file, and page is the size of a page of the machine that mapped it.
+func Bias(path string, code []Mapping, segments []Segment, page uint64) (uint64, error) {
 	var biases []uint64
-	for _, m := range im.maps {
+	for _, m := range code {
 		for _, s := range segments {
 			// The kernel maps whole pages, so a page that two segments share
 			// in the file is mapped for both; only one of them is code.
@@ -204,23 +210,25 @@ func (im *Image) LoadBias(segments []Segment) (uint64, error) {
 		}
 	}
 	if len(biases) == 0 {
-		return 0, fmt.Errorf("no code of %s is where its program headers say", Printable(im.Path))
+		return 0, fmt.Errorf("no code of %s is where its program headers say", Printable(path))
 	}
 	for _, b := range biases {
 		if b != biases[0] || b%page != 0 {
-			return 0, fmt.Errorf("code of %s is mapped in contradictory places", Printable(im.Path))
+			return 0, fmt.Errorf("code of %s is mapped in contradictory places", Printable(path))
 		}
 	}
 	return biases[0], nil
 }
 
-// atEntry is the key of the program's first address in the auxiliary vector
-// (include/uapi/linux/auxvec.h, AT_ENTRY).
-const atEntry = 9
+// Keys of the auxiliary vector (include/uapi/linux/auxvec.h).
+const (
+	AtPageSize = 6 // AT_PAGESZ: bytes
+	AtEntry    = 9 // AT_ENTRY: the program's first address
+)
 
-// auxValue finds a key in an auxiliary vector: pairs of words in the machine's
+// AuxValue finds a key in an auxiliary vector: pairs of words in the machine's
 // byte order.
-func auxValue(auxv []byte, key uint64) (uint64, bool) {
+func AuxValue(auxv []byte, key uint64) (uint64, bool) {
 	for ; len(auxv) >= 16; auxv = auxv[16:] {
 		if binary.NativeEndian.Uint64(auxv) == key {
 			return binary.NativeEndian.Uint64(auxv[8:]), true

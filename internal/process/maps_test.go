@@ -301,10 +301,10 @@ func TestAuxValue(t *testing.T) {
 	for _, v := range []uint64{6, 4096, 9, 0x401000, 0, 0} {
 		auxv = binary.NativeEndian.AppendUint64(auxv, v)
 	}
-	if v, ok := auxValue(auxv, atEntry); v != 0x401000 || !ok {
+	if v, ok := AuxValue(auxv, AtEntry); v != 0x401000 || !ok {
 		t.Errorf("entry = %#x, %v", v, ok)
 	}
-	if v, ok := auxValue(auxv[:20], atEntry); ok {
+	if v, ok := AuxValue(auxv[:20], AtEntry); ok {
 		t.Errorf("entry of a cut vector = %#x", v)
 	}
 }
