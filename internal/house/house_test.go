@@ -44,9 +44,12 @@ var layers = map[string][]string{
 	"clock":       {},
 	"gstate":      {"event", "goruntime"},
 	"engine":      {"event"},
-	"target":      {"process", "gobinary", "goruntime"},
+	"corefile":    {"process"},
+	"target":      {"process", "corefile", "gobinary", "goruntime"},
 	"engine/ebpf": {"clock", "engine", "event", "target", "process", "gobinary", "goruntime"},
-	"report":      {"event", "gstate", "goruntime", "engine"},
+	"report":      {"event", "gstate", "goruntime", "engine", "dump"},
+	"dump":        {"goruntime"},
+	"pprof":       {"dump", "goruntime"},
 }
 
 // only has the packages that may import a library.
@@ -54,10 +57,11 @@ var only = map[string][]string{
 	"github.com/cilium/ebpf":       {"gopherscope/internal/engine/ebpf", "gopherscope/bench", "gopherscope/internal/testenv"},
 	"github.com/spf13/cobra":       {"gopherscope/internal/cli"},
 	"golang.org/x/arch/x86/x86asm": {"gopherscope/internal/gobinary"},
+	"github.com/google/pprof":      {"gopherscope/internal/pprof"},
 }
 
 // pure has the packages that touch no system: functions of a stream of events.
-var pure = []string{"event", "gstate", "report", "goruntime"}
+var pure = []string{"event", "gstate", "report", "goruntime", "dump", "pprof"}
 
 // system has the packages, with those below them, that touch a system.
 var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}
