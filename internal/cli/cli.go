@@ -78,6 +78,7 @@ and which code put them there. Any Go from 1.18 on, stripped or not; no restart.
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newTrace(t), newPS(t), newDoctor(t))
+	root.AddCommand(newDump(t))
 	return root
 }
 

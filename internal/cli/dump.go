@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"gopherscope/internal/dump"
+	"gopherscope/internal/goruntime"
+	"gopherscope/internal/report"
+	"gopherscope/internal/snapshot"
+)
+
+// dumpOptions are the choices of gopherscope dump.
+type dumpOptions struct {
+	operand string
+	exe     string // the executable of a core file
+	filter  dump.Filter
+	group   bool
+	json    bool
+	pprof   bool
+	labels  bool
+	output  string
+}
+
+func newDump(t *terminal) *cobra.Command {
+	var o dumpOptions
+	var f struct {
+		goids            []uint
+		states           []string
+		createdBy, stack string
+	}
+	cmd := &cobra.Command{
+		Use:   "dump [flags] PID",
+		Short: "Print the stacks of all goroutines, without stopping the process",
+		Long: `Print the stacks of all goroutines of a live Go process, without stopping it.
+
+The text is that of Go's own tracebacks, so that tools which read those read
+this; only arguments are always "(...)". A goroutine that runs on a CPU, or that
+never held still, has a line that says so instead of a stack.
+
+Each goroutine is shown as it was at some moment of the reading, which takes
+milliseconds; the summary on standard error says how long it took. Filters can be
+combined, and work with every form of output.`,
+		Example: `  gopherscope dump 1234
+  gopherscope dump --group 1234
+  gopherscope dump --state waiting --reason 'chan receive' --stack 'main\.' 1234
+  gopherscope dump --json 1234 > goroutines.jsonl
+  gopherscope dump --pprof -o goroutines.pb.gz 1234 && go tool pprof goroutines.pb.gz`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usagef("dump takes one PID, got %d operands", len(args))
+			}
+			o.operand = args[0]
+			if err := o.parse(f.goids, f.states, f.createdBy, f.stack); err != nil {
+				return err
+			}
+			return runDump(cmd.Context(), t, &o)
+		},
+	}
+	fl := cmd.Flags()
+	fl.BoolVar(&o.group, "group", false, "fold identical stacks, the most frequent first")
+	fl.BoolVar(&o.json, "json", false, "one JSON object a line")
+	fl.BoolVar(&o.pprof, "pprof", false, "a profile for go tool pprof")
+	fl.StringVarP(&o.output, "output", "o", "", "write to this file instead of standard output")
+	fl.UintSliceVar(&f.goids, "goid", nil, "only these goroutines")
+	fl.StringSliceVar(&f.states, "state", nil, "only goroutines in these states, such as waiting")
+	fl.StringArrayVar(&o.filter.Reasons, "reason", nil, "only goroutines that wait for this reason, such as 'chan receive'")
+	fl.StringVar(&f.createdBy, "created-by", "", "only goroutines created by a function that matches this regexp")
+	fl.StringVar(&f.stack, "stack", "", "only goroutines with a function on their stack that matches this regexp")
+	fl.BoolVar(&o.filter.All, "all", false, "the runtime's own goroutines and frames, too")
+	fl.BoolVar(&o.labels, "labels", false, "pprof labels in the text, as Go 1.27 prints them")
+	fl.SortFlags = false
+	return cmd
+}
+
+// parse checks the flags, and fills in the filter.
+func (o *dumpOptions) parse(goids []uint, states []string, createdBy, stack string) error {
+	if o.pprof && (o.json || o.group) {
+		return usagef("--pprof cannot be combined with --json or --group")
+	}
+	for _, id := range goids {
+		o.filter.GoIDs = append(o.filter.GoIDs, uint64(id))
+	}
+	for _, name := range states {
+		s, err := goruntime.ParseStatus(name)
+		if err != nil {
+			return usageError{err}
+		}
+		o.filter.States = append(o.filter.States, s)
+	}
+	var err error
+	if o.filter.CreatedBy, err = optionalRegexp("--created-by", createdBy); err != nil {
+		return err
+	}
+	o.filter.Stack, err = optionalRegexp("--stack", stack)
+	return err
+}
+
+// optionalRegexp compiles a flag's value; nil if it is empty.
+func optionalRegexp(flag, text string) (*regexp.Regexp, error) {
+	if text == "" {
+		return nil, nil
+	}
+	re, err := regexp.Compile(text)
+	if err != nil {
+		return nil, usagef("%s: %w", flag, err)
+	}
+	return re, nil
+}
+
+// runDump takes the snapshot before it creates the output, so that an error
+// leaves no empty file.
+func runDump(ctx context.Context, t *terminal, o *dumpOptions) error {
+	if o.pprof && o.output == "" && columns(t.Out) > 0 {
+		return usagef("a profile is no text: write it to a file with --output")
+	}
+	src, err := openDumpTarget(o.operand)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	for _, note := range src.target.Notes {
+		t.notef("note: %s", note)
+	}
+	d, takeErr := snapshot.Take(ctx, src.target, &src.options)
+	if takeErr = src.explain(takeErr); d == nil {
+		return takeErr
+	}
+	out, err := openOutput(o.output, t.Out)
+	if err != nil {
+		return errors.Join(takeErr, err)
+	}
+	sum := &report.DumpSummary{Dump: d, Err: takeErr}
+	w := &dumpWriter{d: d, opts: o, sum: sum, src: src}
+	err = errors.Join(w.write(out), out.Close())
+	t.notef("%s", sum.Text())
+	return errors.Join(takeErr, outputError(err, o.output))
+}
+
+// parsePID reads the operand of a command that works on one process.
+func parsePID(operand string) (int, error) {
+	pid, err := strconv.ParseInt(operand, 10, 32)
+	if err != nil || pid <= 0 {
+		return 0, withHint(usagef("%q is not a PID", operand), "gopherscope ps lists the Go processes on this host")
+	}
+	return int(pid), nil
+}

@@ -1,0 +1,148 @@
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"gopherscope/internal/dump"
+	"gopherscope/internal/goruntime"
+)
+
+// Goroutines writes the goroutines of a Dump, or groups of them.
+type Goroutines interface {
+	// Goroutine writes one goroutine. It may stay in a buffer until Flush.
+	Goroutine(g *dump.Goroutine) error
+	// Group writes goroutines that look the same.
+	Group(g *dump.Group) error
+	// Summary writes the end, where the format has one.
+	Summary(s *DumpSummary) error
+	// Flush hands everything to the underlying writer.
+	Flush() error
+}
+
+// DumpOptions are the choices of the writers of a Dump.
+type DumpOptions struct {
+	All    bool // frames that the runtime does not print, too
+	Labels bool // text: the pprof labels, in the header
+}
+
+// DumpSummary says what was read, and what not.
+type DumpSummary struct {
+	Dump   *dump.Dump
+	Shown  int   // how many goroutines were written
+	Groups int   // in how many groups; 0 without groups
+	Err    error // what ended the reading before its end; nil if nothing did
+}
+
+// counts are the goroutines of a Dump, shown or not.
+type counts struct {
+	states  map[string]int
+	system  int // the runtime's own
+	noStack int // running, without a stack
+}
+
+func (s *DumpSummary) count() counts {
+	c := counts{states: map[string]int{}}
+	var byStatus [256]int
+	for i := range s.Dump.Goroutines {
+		g := &s.Dump.Goroutines[i]
+		byStatus[g.Status]++
+		if g.Has(dump.System) {
+			c.system++
+		}
+		if g.Status == goruntime.Running && g.Source == dump.SourceNone {
+			c.noStack++
+		}
+	}
+	for status, n := range byStatus {
+		if n > 0 {
+			c.states[goruntime.Status(status).Name()] = n
+		}
+	}
+	return c
+}
+
+// Text is the summary in one line, with no newline.
+func (s *DumpSummary) Text() string {
+	d, c := s.Dump, s.count()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, %d of the runtime's own, in %s", plural(len(d.Goroutines), "goroutine"), c.system, round(d.Took))
+	if s.Groups > 0 {
+		fmt.Fprintf(&b, "; %d shown in %s", s.Shown, plural(s.Groups, "group"))
+	} else {
+		fmt.Fprintf(&b, "; %d shown", s.Shown)
+	}
+	if !d.Time.IsZero() {
+		b.WriteString("; the process was not stopped")
+	}
+	fmt.Fprintf(&b, "; %d torn", d.Torn)
+	if d.Torn > 0 {
+		b.WriteString(" (they kept changing while they were read)")
+	}
+	if d.FPMismatches > 0 {
+		fmt.Fprintf(&b, "; %s on which the frame pointers disagree", plural(d.FPMismatches, "stack"))
+	}
+	if c.noStack > 0 {
+		why := d.NoSample
+		if why == "" {
+			why = "their registers are on a CPU"
+		}
+		fmt.Fprintf(&b, "; %d running without a stack: %s", c.noStack, why)
+	}
+	return printable(b.String())
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// jsonDumpSummary is the summary's JSON form; the order of the keys is the order
+// in the line.
+type jsonDumpSummary struct {
+	Type         string         `json:"type"`
+	PID          int            `json:"pid"`
+	GoVersion    string         `json:"go_version"`
+	Time         string         `json:"time,omitempty"`
+	DurationNs   int64          `json:"duration_ns"`
+	Goroutines   int            `json:"goroutines"`
+	System       int            `json:"system"`
+	Shown        int            `json:"shown"`
+	Groups       int            `json:"groups,omitempty"`
+	States       map[string]int `json:"states"`
+	Torn         int            `json:"torn"`
+	FPMismatches int            `json:"fp_mismatches"`
+	NoSample     string         `json:"no_sample,omitempty"`
+	Error        string         `json:"error,omitempty"`
+}
+
+// JSON is the summary as one JSON object, with no newline.
+func (s *DumpSummary) JSON() ([]byte, error) {
+	d, c := s.Dump, s.count()
+	j := jsonDumpSummary{
+		Type: "summary", PID: d.PID, GoVersion: d.Version.Text, DurationNs: int64(d.Took),
+		Goroutines: len(d.Goroutines), System: c.system, Shown: s.Shown, Groups: s.Groups, States: c.states,
+		Torn: d.Torn, FPMismatches: d.FPMismatches, NoSample: d.NoSample,
+	}
+	if !d.Time.IsZero() {
+		j.Time = d.Time.UTC().Format("2006-01-02T15:04:05.000000000Z")
+	}
+	if s.Err != nil {
+		j.Error = s.Err.Error()
+	}
+	return json.Marshal(j)
+}
+
+// minutes is for how many minutes g waits at least, as the runtime counts them:
+// for a goroutine that is waiting or in a system call (runtime/traceback.go,
+// goroutineheader).
+func minutes(d *dump.Dump, g *dump.Goroutine) int64 {
+	if g.Status == goruntime.Leaked {
+		return 0
+	}
+	return int64(d.WaitedFor(g) / time.Minute)
+}
