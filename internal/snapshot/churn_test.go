@@ -1,6 +1,7 @@
 package snapshot_test
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -71,31 +72,46 @@ func (c *churned) check(t *testing.T, d *dump.Dump) {
 	c.torn += d.Torn
 	for i := range d.Goroutines {
 		g := &d.Goroutines[i]
-		if g.Source == dump.SourceInvalid {
-			c.invalid++
-			t.Errorf("goroutine %d, %s: its stack makes no sense", g.ID, g.Status)
-		}
-		if g.Source != dump.SourceMemory || d.Sites[g.Start].Func != "main.live" {
+		if d.Sites[g.Start].Func != "main.live" {
 			continue
 		}
-		s := d.Stacks[g.Stack]
-		calls, path, ok := spelled(s.Frames)
-		if ok && calls > epochBits {
-			epoch := path & (1<<epochBits - 1)
-			c.epochs[epoch] = true
-			ok = (path^churnPath(g.ID, epoch))&(1<<calls-1) == 0
+		if what := c.wrong(d, g); what != "" {
+			t.Errorf("goroutine %d, %s %s: %s\n%v", g.ID, g.Status, d.ReasonOf(g), what, d.Stacks[g.Stack].Frames)
 		}
-		if where := parkedIn[d.ReasonOf(g)]; where != "" {
-			ok = ok && calls == levels && slices.ContainsFunc(s.Frames, func(f dump.Frame) bool { return f.Func == where })
+	}
+}
+
+// wrong says what is wrong with the stack of g, "" if nothing is.
+func (c *churned) wrong(d *dump.Dump, g *dump.Goroutine) string {
+	switch g.Source {
+	case dump.SourceMemory:
+	case dump.SourceInvalid:
+		return "its memory made no sense"
+	default:
+		return ""
+	}
+	c.stacks++
+	s := d.Stacks[g.Stack]
+	calls, path, ok := spelled(s.Frames)
+	if !ok || s.Cut {
+		return "no stack of this program"
+	}
+	epoch := path & (1<<epochBits - 1)
+	if calls > epochBits && (path^churnPath(g.ID, epoch))&(1<<calls-1) != 0 {
+		return fmt.Sprintf("%d calls spell %#x, which is not its path", calls, path)
+	}
+	if where := parkedIn[d.ReasonOf(g)]; where != "" {
+		if calls != levels || !slices.ContainsFunc(s.Frames, func(f dump.Frame) bool { return f.Func == where }) {
+			return "it does not wait where it waits"
 		}
-		if !ok || s.Cut {
-			t.Errorf("goroutine %d, %s %s: a wrong stack, cut %v: %d calls, path %#x\n%v", g.ID, g.Status, d.ReasonOf(g), s.Cut, calls, path, s.Frames)
-		}
-		c.stacks++
-		if calls == levels && g.Status == goruntime.Waiting {
+	}
+	if calls == levels {
+		c.epochs[epoch] = true
+		if g.Status == goruntime.Waiting {
 			c.whole++
 		}
 	}
+	return ""
 }
 
 // TestChurn takes snapshots of a program whose goroutines are created, park, run,
@@ -131,5 +147,33 @@ func TestChurn(t *testing.T) {
 				t.Errorf("the program: %v\n%s", err, prog.Stderr())
 			}
 		})
+	}
+}
+
+// TestChurnFindsFaults gives goroutines the stacks of others, which the check of
+// TestChurn has to tell.
+func TestChurnFindsFaults(t *testing.T) {
+	prog := testenv.Start(t, testenv.BuildTarget(t, "churn", testenv.Build{}), "500")
+	prog.WaitLine("churning")
+	d := take(t, opened(t, prog.PID()))
+	seen := churned{epochs: map[uint64]bool{}}
+	var parked []*dump.Goroutine
+	for i := range d.Goroutines {
+		if g := &d.Goroutines[i]; d.ReasonOf(g) == "sleep" && d.Sites[g.Start].Func == "main.live" {
+			if what := seen.wrong(d, g); what != "" {
+				t.Fatalf("goroutine %d: %s", g.ID, what)
+			}
+			parked = append(parked, g)
+		}
+	}
+	if len(parked) < 50 {
+		t.Fatalf("%d goroutines sleep", len(parked))
+	}
+	for i, g := range parked {
+		doctored := *g
+		doctored.Stack = parked[(i+1)%len(parked)].Stack
+		if seen.wrong(d, &doctored) == "" && doctored.Stack != g.Stack {
+			t.Errorf("goroutine %d has the stack of another, and it passed", g.ID)
+		}
 	}
 }

@@ -126,7 +126,7 @@ func (r *reader) sampled(g *dump.Goroutine, now []byte, s *Sample) {
 		return
 	}
 	stack := s.Stack[:min(uint64(len(s.Stack)), hi-s.SP)]
-	w := r.walk.stack(start{pc: s.PC, sp: s.SP, bp: s.BP, exact: true}, stack)
+	w := r.walk.stack(start{pc: s.PC, sp: s.SP, lr: s.LR, bp: s.BP, exact: !s.Saved}, stack)
 	if w.end == walkInvalid || w.end == walkUnknown || w.end == walkShort && len(w.pcs) < 2 {
 		return
 	}
