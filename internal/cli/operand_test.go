@@ -61,6 +61,7 @@ func TestParseSize(t *testing.T) {
 func TestFilter(t *testing.T) {
 	park := event.Event{GoID: 7, From: goruntime.Running, To: goruntime.Waiting, Reason: "chan receive"}
 	wake := event.Event{GoID: 8, From: goruntime.Waiting, To: goruntime.Runnable}
+	there := event.Event{Kind: event.Snapshot, GoID: 7, To: goruntime.Waiting, Reason: "chan receive"}
 	born := gstate.Change{Birth: &event.Birth{CreatedBy: event.Location{Func: "net/http.(*Server).Serve"}}}
 	var byServe traceFilter
 	if err := byServe.parse(nil, nil, `http.*Serve`); err != nil {
@@ -82,6 +83,14 @@ func TestFilter(t *testing.T) {
 		{"another reason", traceFilter{reasons: []string{"select"}}, park, gstate.Change{}, false},
 		{"creator", byServe, wake, born, true},
 		{"creator unknown", byServe, wake, gstate.Change{}, false},
+		{"goid that was there", traceFilter{goids: []uint64{7}}, there, gstate.Change{}, true},
+		{"another goid that was there", traceFilter{goids: []uint64{8}}, there, gstate.Change{}, false},
+		{"state that it was in", traceFilter{states: []goruntime.Status{goruntime.Waiting}}, there, gstate.Change{}, true},
+		{"another state", traceFilter{states: []goruntime.Status{goruntime.Running}}, there, gstate.Change{}, false},
+		{"reason that it waits for", traceFilter{reasons: []string{"chan receive"}}, there, gstate.Change{}, true},
+		{"another reason that it waits for", traceFilter{reasons: []string{"select"}}, there, gstate.Change{}, false},
+		{"creator of one that was there", byServe, there, born, true},
+		{"another creator", byServe, there, gstate.Change{Birth: &event.Birth{CreatedBy: event.Location{Func: "main.main"}}}, false},
 		{"end of the process", traceFilter{goids: []uint64{7}}, event.Event{Kind: event.Exit}, gstate.Change{}, true},
 	}
 	for _, tt := range tests {

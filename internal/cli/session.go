@@ -87,15 +87,18 @@ func (s *session) open(op operand) error {
 	return err
 }
 
-// run passes events to emit until the context ends, the target ends, or emit or
-// polled return an error, which is returned. Events that were made before the
-// end are all passed on.
+// run passes the goroutines that are there to emit, and then events until the
+// context ends, the target ends, or emit or polled return an error, which is
+// returned. Events that were made before the end are all passed on.
 func (s *session) run(ctx context.Context, emit func(*event.Event) error, polled func() error) error {
 	watch := func(e *event.Event) error {
 		if e.Kind == event.Exec && s.proc != nil {
 			s.execs = true
 		}
 		return emit(e)
+	}
+	if err := s.seed(ctx, watch); err != nil {
+		return err
 	}
 	var gone <-chan struct{}
 	if s.proc != nil {
@@ -141,6 +144,7 @@ func (s *session) summary(states *gstate.Tracker, events uint64) *report.Summary
 		Events:     events,
 		Violations: states.Violations(),
 		Goroutines: states.Goroutines(),
+		Seeded:     states.Seeded(),
 	}
 	if stats, err := s.engine.Stats(); err != nil {
 		s.term.notef("warning: counts of lost events are not known: %v", err)

@@ -42,7 +42,7 @@ type traceFilter struct {
 
 // match says whether a change is to be printed.
 func (f *traceFilter) match(e *event.Event, c gstate.Change) bool {
-	if e.Kind != event.Transition {
+	if e.Kind != event.Transition && e.Kind != event.Snapshot {
 		return true
 	}
 	if !anyOf(f.goids, e.GoID) || !anyOf(f.states, e.To) {
@@ -85,7 +85,11 @@ is the runtime's processor, - when the thread holds none; REASON is why a
 goroutine waits, in the runtime's words. DETAIL names who created a goroutine
 and where, and who made one runnable.
 
-Ends on Ctrl-C, after -d, after --count lines, or with the process. Filters
+A trace begins with a snapshot of the goroutines that are there already: of one
+that waits since before the trace, FOR says for how long at least, as >3.41s.
+They are lines of their own in --json only.
+
+Ends on Ctrl-C, after -d, after --count changes, or with the process. Filters
 choose what is printed; the summary counts everything.`,
 		Example: `  gopherscope trace 1234
   gopherscope trace -d 5s --json 1234 > trace.jsonl
@@ -114,11 +118,11 @@ choose what is printed; the summary counts everything.`,
 	fl.BoolVar(&f.opts.json, "json", false, "one JSON object a line")
 	fl.StringVarP(&f.opts.output, "output", "o", "", "write to this file instead of standard output")
 	fl.StringVar(&f.exe, "exe", "", "trace every process of this executable")
-	fl.Uint64Var(&f.opts.count, "count", 0, "stop after this many printed lines")
+	fl.Uint64Var(&f.opts.count, "count", 0, "stop after this many changes were printed")
 	fl.UintSliceVar(&f.goids, "goid", nil, "only these goroutines")
 	fl.StringSliceVar(&f.states, "state", nil, "only changes to these states, such as waiting")
 	fl.StringArrayVar(&f.opts.filter.reasons, "reason", nil, "only changes to waiting for this reason, such as 'chan receive'")
-	fl.StringVar(&f.createdBy, "created-by", "", "only goroutines created while tracing by a function that matches this regexp")
+	fl.StringVar(&f.createdBy, "created-by", "", "only goroutines created by a function that matches this regexp")
 	fl.StringVar(&f.ring, "ring-size", "16M", "buffer between kernel and tool; a larger one loses less when the tool is starved")
 	fl.SortFlags = false
 	return cmd
@@ -231,7 +235,9 @@ func (tr *tracer) event(e *event.Event) error {
 	if !tr.opts.filter.match(e, c) {
 		return nil
 	}
-	tr.lines++
+	if e.Kind == event.Transition {
+		tr.lines++
+	}
 	return tr.out.Event(e, c)
 }
 

@@ -21,8 +21,18 @@ type Engine interface {
 
 	// Poll waits up to wait for events and passes those that are there to emit,
 	// in order. The Event is valid during the call only. An error of emit ends
-	// Poll and is returned as it is.
+	// Poll and is returned as it is. Otherwise every event that was made before
+	// the call has been passed on.
 	Poll(wait time.Duration, emit func(*event.Event) error) error
+
+	// Follow traces a process that runs already from now on, when the engine
+	// traces all processes of a binary: otherwise it would begin with the
+	// process's first change that takes a probe in the target.
+	Follow(pid int) error
+
+	// Seed tells of a goroutine ([event.Snapshot]) that was there before, of which
+	// nothing has been emitted, in which state it is.
+	Seed(e *event.Event)
 
 	// Stop ends the trace: no change that is made after it is emitted. Events
 	// made before it can still be polled.

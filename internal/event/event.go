@@ -1,5 +1,6 @@
-// Package event defines what an engine emits: one [Event] for every change of
-// a goroutine's status, in an order that is causal per goroutine.
+// Package event defines what a trace consists of: one [Event] for every change
+// of a goroutine's status, in an order that is causal per goroutine, and before
+// those one for each goroutine that was there when the trace began.
 //
 // The package is the border of the program. What is left of it (engines,
 // processes, binaries) needs Linux, privileges and a live process; what is
@@ -22,10 +23,14 @@ const (
 	Exec
 	// Exit is a process that ended. Only Kind, Time and PID are set.
 	Exit
+	// Snapshot is a goroutine that was there at Time, before its first
+	// Transition. Only Kind, Time, PID, GoID, To, Reason, Fake, Since and Birth
+	// are set. An engine does not emit it: package seed makes it.
+	Snapshot
 )
 
-// Event is one change of one goroutine's status, or the end of all goroutines
-// of a process.
+// Event is one change of one goroutine's status, the end of all goroutines of a
+// process, or a goroutine that was there before.
 type Event struct {
 	Kind   Kind
 	Time   int64            // CLOCK_MONOTONIC, nanoseconds
@@ -38,9 +43,10 @@ type Event struct {
 	To     goruntime.Status // the status entered
 	Via    Via              // which path of the runtime made the change
 	Fake   bool             // To is Waiting but the goroutine keeps its M (see goruntime.IsFakeWait)
-	Reason string           // the wait reason when To is Waiting, in the runtime's words
+	Reason string           // the wait reason when To is Waiting, in the runtime's words; of a Snapshot "" if unknown
 	Waker  uint64           // the goroutine that made this one runnable; 0 if the scheduler did
-	Birth  *Birth           // non-nil on the event that creates a goroutine
+	Since  int64            // of a Snapshot: it waits since then at least, by the runtime's notes; CLOCK_MONOTONIC, ns; 0 if unknown
+	Birth  *Birth           // non-nil on the event that creates a goroutine, and on a Snapshot where it is known
 }
 
 // NoP is the value of [Event.P] that says there is none.
@@ -48,7 +54,7 @@ const NoP = -1
 
 // Birth is what is known of a goroutine at its creation.
 type Birth struct {
-	Parent    uint64   // the goroutine that executed the go statement; 0 if the runtime did
+	Parent    uint64   // the goroutine that executed the go statement; 0 if the runtime did, of a Snapshot also if it is unknown (before Go 1.21)
 	CreatedBy Location // the go statement
 	Start     Location // the function that the go statement names
 }
@@ -61,4 +67,4 @@ type Location struct {
 }
 
 // IsNew says whether the event is the first of a goroutine's life.
-func (e *Event) IsNew() bool { return e.Birth != nil }
+func (e *Event) IsNew() bool { return e.Kind == Transition && e.Birth != nil }

@@ -1,7 +1,7 @@
 // Package gstate follows the state of every goroutine through a stream of
 // events: how long each was in the state it leaves, who created it, and whether
-// the stream is whole. It starts mid-life: a goroutine that was there before
-// the trace is unknown until its first event.
+// the stream is whole. A goroutine that was there before the trace is known from
+// its [event.Snapshot] on, or else from its first change.
 //
 // It is a pure function of events. A Tracker is not safe for concurrent use.
 package gstate
@@ -19,6 +19,7 @@ type Tracker struct {
 	pid        uint32                // the process of the last event, and
 	current    goroutines            // its goroutines: mostly there is only one
 	goroutines uint64
+	seeded     uint64
 	violations uint64
 }
 
@@ -27,16 +28,18 @@ type goroutines map[uint64]state
 
 type state struct {
 	status goruntime.Status
-	since  int64 // CLOCK_MONOTONIC, ns
+	seed   bool  // from a Snapshot; no change was seen yet
+	since  int64 // CLOCK_MONOTONIC, ns; of a seed, since then at least
 	birth  *event.Birth
 }
 
 // Change is what the Tracker knows about an event beyond the event itself.
 type Change struct {
-	For       time.Duration // time spent in the state just left, when ForKnown
-	ForKnown  bool
-	Violation bool         // From is not the state that the previous event entered
-	Birth     *event.Birth // of the goroutine; nil when it was born before the trace
+	For        time.Duration // time spent in the state just left, when ForKnown
+	ForKnown   bool
+	ForAtLeast bool         // For is a lower bound: the state began before the trace
+	Violation  bool         // From is not the state that the previous event entered
+	Birth      *event.Birth // of the goroutine; nil when it is not known
 }
 
 // NewTracker returns an empty Tracker.
@@ -44,21 +47,47 @@ func NewTracker() *Tracker { return &Tracker{live: map[uint32]goroutines{}} }
 
 // Apply takes the next event of the stream.
 func (t *Tracker) Apply(e *event.Event) Change {
-	if e.Kind != event.Transition {
+	switch e.Kind {
+	case event.Transition:
+		return t.transition(e)
+	case event.Snapshot:
+		t.seed(e)
+		return Change{Birth: e.Birth}
+	default:
 		t.endProcess(e.PID)
 		return Change{}
 	}
+}
+
+// seed takes a goroutine that was there before. What changes have told of it
+// already stays.
+func (t *Tracker) seed(e *event.Event) {
+	live := t.process(e.PID)
+	if _, known := live[e.GoID]; known {
+		return
+	}
+	since := e.Time
+	if e.Since > 0 && e.Since < e.Time {
+		since = e.Since
+	}
+	live[e.GoID] = state{status: e.To, seed: true, since: since, birth: e.Birth}
+	t.goroutines++
+	t.seeded++
+}
+
+func (t *Tracker) transition(e *event.Event) Change {
 	live := t.process(e.PID)
 	old, known := live[e.GoID]
 	c := Change{Birth: old.birth}
-	if e.IsNew() {
+	switch {
+	case e.IsNew():
 		c.Birth = e.Birth
-		c.Violation = known
-	} else if known {
-		if old.status != goruntime.Dead && old.status != goruntime.DeadExtra {
-			c.For, c.ForKnown = time.Duration(e.Time-old.since), true
+		c.Violation = known && !old.seed
+		if known && old.seed {
+			t.seeded-- // it was being born when the snapshot was taken
 		}
-		c.Violation = !continues(old.status, e.From)
+	case known:
+		c.follow(&old, e)
 	}
 	if c.Violation {
 		t.violations++
@@ -72,6 +101,40 @@ func (t *Tracker) Apply(e *event.Event) Change {
 		live[e.GoID] = state{status: e.To, since: e.Time, birth: c.Birth}
 	}
 	return c
+}
+
+// follow fills in how a change follows the state that the goroutine was in.
+func (c *Change) follow(old *state, e *event.Event) {
+	whole := continues(old.status, e.From)
+	if !whole && old.seed && underWay(old.status, e.From) {
+		return
+	}
+	c.Violation = !whole
+	if old.status != goruntime.Dead && old.status != goruntime.DeadExtra {
+		c.For, c.ForKnown, c.ForAtLeast = time.Duration(e.Time-old.since), true, old.seed
+	}
+}
+
+// underWay says whether one change leads from the state that a snapshot read to
+// the one that the goroutine's first change leaves. A thread that had passed the
+// probe of a change when the trace began, and had not made the change when the
+// snapshot was read, makes it unseen: it was put off its CPU in between. Each
+// thread can do that once. The end of a system call is another such change up to
+// Go 1.25: the kernel's exit from it comes long before the status changes.
+func underWay(read, from goruntime.Status) bool {
+	switch read {
+	case goruntime.Runnable:
+		return from == goruntime.Running
+	case goruntime.Running:
+		return from == goruntime.Runnable || from == goruntime.Waiting || from == goruntime.Syscall || from == goruntime.Preempted
+	case goruntime.Syscall: // the last two: the goroutine of an extra M is given back
+		return from == goruntime.Running || from == goruntime.Runnable || from == goruntime.Dead || from == goruntime.DeadExtra
+	case goruntime.Waiting:
+		return from == goruntime.Runnable || from == goruntime.Running || from == goruntime.Leaked
+	case goruntime.Preempted:
+		return from == goruntime.Waiting
+	}
+	return false
 }
 
 // continues says whether a change from `from` may follow one to `last`. A
@@ -105,8 +168,12 @@ func (t *Tracker) endProcess(pid uint32) {
 	t.current = nil
 }
 
-// Goroutines is the number of goroutines that had at least one event.
+// Goroutines is the number of goroutines that were there before or had at least
+// one change.
 func (t *Tracker) Goroutines() uint64 { return t.goroutines }
+
+// Seeded is how many of the Goroutines came from a snapshot.
+func (t *Tracker) Seeded() uint64 { return t.seeded }
 
 // Violations is the number of events whose From was not the state entered
 // before: each is a change that was missed, misordered or made up.

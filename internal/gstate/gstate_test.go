@@ -108,3 +108,118 @@ func TestApplyExec(t *testing.T) {
 		t.Errorf("the other process's goroutine was running for %d, want 2", c.For)
 	}
 }
+
+// lived is a change after a snapshot, and what Apply must say of it.
+type lived struct {
+	from, to  goruntime.Status
+	at        int64
+	birth     bool
+	wantFor   time.Duration // -1: unknown
+	atLeast   bool
+	violation bool
+}
+
+// TestApplySnapshot begins with a goroutine that was there at time 100.
+func TestApplySnapshot(t *testing.T) {
+	const (
+		syscall   = goruntime.Syscall
+		preempted = goruntime.Preempted
+	)
+	tests := []struct {
+		name   string
+		state  goruntime.Status
+		since  int64
+		steps  []lived
+		seeded uint64
+	}{
+		{"parked before the trace", waiting, 0, []lived{
+			{waiting, runnable, 150, false, 50, true, false},
+			{runnable, running, 160, false, 10, false, false},
+		}, 1},
+		{"parked before the trace, the runtime knows since when", waiting, 30, []lived{
+			{waiting, runnable, 150, false, 120, true, false},
+		}, 1},
+		{"a note of the future is none", waiting, 101, []lived{
+			{waiting, runnable, 150, false, 50, true, false},
+		}, 1},
+		{"born after all", runnable, 0, []lived{
+			{dead, runnable, 101, true, -1, false, false},
+			{runnable, running, 103, false, 2, false, false},
+		}, 0},
+		{"born twice after all", runnable, 0, []lived{
+			{dead, runnable, 101, true, -1, false, false},
+			{dead, runnable, 102, true, -1, false, true},
+		}, 0},
+		{"leaked, wakes as a waiting one", leaked, 40, []lived{
+			{waiting, runnable, 150, false, 110, true, false},
+		}, 1},
+		{"the kernel had left the system call, the runtime had not", syscall, 0, []lived{
+			{running, waiting, 150, false, -1, false, false},
+			{waiting, runnable, 151, false, 1, false, false},
+		}, 1},
+		{"its P was being taken away", syscall, 0, []lived{
+			{runnable, running, 150, false, -1, false, false},
+		}, 1},
+		{"the thread was put off its CPU before a park", running, 0, []lived{
+			{waiting, runnable, 150, false, -1, false, false},
+		}, 1},
+		{"and before a wake-up", waiting, 0, []lived{
+			{runnable, running, 150, false, -1, false, false},
+		}, 1},
+		{"stopped for a scan", preempted, 0, []lived{
+			{preempted, waiting, 150, false, 50, true, false},
+		}, 1},
+		{"one change under way, not two", runnable, 0, []lived{
+			{waiting, runnable, 150, false, 50, true, true},
+			{runnable, running, 151, false, 1, false, false},
+		}, 1},
+		{"under way once only", running, 0, []lived{
+			{waiting, runnable, 150, false, -1, false, false},
+			{waiting, runnable, 160, false, 10, false, true},
+		}, 1},
+		{"nobody leaves death but by birth", waiting, 0, []lived{
+			{dead, syscall, 150, false, 50, true, true},
+		}, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tr := NewTracker()
+			birth := &event.Birth{Parent: 1}
+			seed := event.Event{Kind: event.Snapshot, PID: 5, GoID: 7, To: tt.state, Time: 100, Since: tt.since, Birth: birth}
+			if c := tr.Apply(&seed); c != (Change{Birth: birth}) {
+				t.Errorf("of the snapshot: %+v", c)
+			}
+			tr.Apply(&seed) // told twice, counted once
+			for i, s := range tt.steps {
+				e := event.Event{PID: 5, GoID: 7, From: s.from, To: s.to, Time: s.at}
+				want := Change{ForAtLeast: s.atLeast, Violation: s.violation, Birth: birth}
+				if s.birth {
+					birth = &event.Birth{Parent: 2}
+					e.Birth, want.Birth = birth, birth
+				}
+				if s.wantFor >= 0 {
+					want.For, want.ForKnown = s.wantFor, true
+				}
+				if c := tr.Apply(&e); c != want {
+					t.Errorf("step %d: %+v, want %+v", i, c, want)
+				}
+			}
+			if tr.Goroutines() != 1 || tr.Seeded() != tt.seeded {
+				t.Errorf("%d goroutines, %d of them from the snapshot; want 1, %d", tr.Goroutines(), tr.Seeded(), tt.seeded)
+			}
+		})
+	}
+}
+
+// A snapshot does not undo what changes have told.
+func TestApplyLateSnapshot(t *testing.T) {
+	tr := NewTracker()
+	tr.Apply(&event.Event{PID: 5, GoID: 7, From: running, To: waiting, Time: 90})
+	tr.Apply(&event.Event{Kind: event.Snapshot, PID: 5, GoID: 7, To: running, Time: 100})
+	if c := tr.Apply(&event.Event{PID: 5, GoID: 7, From: waiting, To: runnable, Time: 110}); c.For != 20 || c.ForAtLeast || c.Violation {
+		t.Errorf("%+v, want exactly 20 ns", c)
+	}
+	if tr.Seeded() != 0 {
+		t.Errorf("%d from the snapshot, want 0", tr.Seeded())
+	}
+}

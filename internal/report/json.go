@@ -31,6 +31,8 @@ func (j *jsonWriter) Event(e *event.Event, c gstate.Change) error {
 		b = append(b, "exec"...)
 	case event.Exit:
 		b = append(b, "exit"...)
+	case event.Snapshot:
+		b = append(b, "snapshot"...)
 	default:
 		b = append(b, "transition"...)
 	}
@@ -38,7 +40,10 @@ func (j *jsonWriter) Event(e *event.Event, c gstate.Change) error {
 	b = j.stamp.rfc3339(b, j.clock.Wall(e.Time))
 	b = append(b, `","mono_ns":`...)
 	b = strconv.AppendInt(b, e.Time, 10)
-	if e.Kind != event.Transition {
+	switch e.Kind {
+	case event.Snapshot:
+		return j.line(append(appendSeed(b, e), '}', '\n'))
+	case event.Exec, event.Exit:
 		b = append(b, `,"pid":`...)
 		b = strconv.AppendUint(b, uint64(e.PID), 10)
 		return j.line(append(b, '}', '\n'))
@@ -54,17 +59,48 @@ func (j *jsonWriter) Event(e *event.Event, c gstate.Change) error {
 	if c.ForKnown {
 		b = append(b, `,"for_ns":`...)
 		b = strconv.AppendInt(b, int64(c.For), 10)
+		if c.ForAtLeast {
+			b = append(b, `,"for_at_least":true`...)
+		}
 	}
-	if e.Birth != nil {
-		b = append(b, `,"parent":`...)
-		b = strconv.AppendUint(b, e.Birth.Parent, 10)
-		b = appendLocation(append(b, `,"created_by":`...), e.Birth.CreatedBy)
-		b = appendLocation(append(b, `,"start":`...), e.Birth.Start)
-	}
+	b = appendOrigin(b, e.Birth)
 	if c.Violation {
 		b = append(b, `,"violation":true`...)
 	}
 	return j.line(append(b, '}', '\n'))
+}
+
+// appendSeed appends what is known of a goroutine that was there before.
+func appendSeed(b []byte, e *event.Event) []byte {
+	b = append(b, `,"goid":`...)
+	b = strconv.AppendUint(b, e.GoID, 10)
+	b = append(b, `,"state":"`...)
+	b = append(b, e.To.Name()...)
+	b = append(b, '"')
+	if e.Reason != "" {
+		b = appendString(append(b, `,"reason":`...), e.Reason)
+	}
+	if e.Fake {
+		b = append(b, `,"fake_wait":true`...)
+	}
+	if e.Since != 0 {
+		b = append(b, `,"wait_at_least_ns":`...)
+		b = strconv.AppendInt(b, e.Time-e.Since, 10)
+	}
+	b = append(b, `,"pid":`...)
+	b = strconv.AppendUint(b, uint64(e.PID), 10)
+	return appendOrigin(b, e.Birth)
+}
+
+// appendOrigin appends where a goroutine comes from, if that is known.
+func appendOrigin(b []byte, birth *event.Birth) []byte {
+	if birth == nil {
+		return b
+	}
+	b = append(b, `,"parent":`...)
+	b = strconv.AppendUint(b, birth.Parent, 10)
+	b = appendLocation(append(b, `,"created_by":`...), birth.CreatedBy)
+	return appendLocation(append(b, `,"start":`...), birth.Start)
 }
 
 // where appends why and where the change was made.

@@ -25,17 +25,24 @@ func (c fixedClock) Wall(mono int64) int64 { return int64(c) + mono }
 
 var testClock = fixedClock(time.Date(2026, 11, 22, 21, 0, 47, 123456789, time.UTC).UnixNano())
 
-// life is a short stream: a birth, a park, a wake-up, a fake wait, a process's
-// end.
+// life is a short stream: two goroutines that were there before, a birth, a park,
+// wake-ups, a fake wait, a process's end.
 var life = []struct {
 	e event.Event
 	c gstate.Change
 }{
+	{event.Event{Kind: event.Snapshot, Time: 0, PID: 2542844, GoID: 18, To: goruntime.Running}, gstate.Change{}},
+	{event.Event{Kind: event.Snapshot, Time: 0, PID: 2542844, GoID: 20, To: goruntime.Waiting, Reason: "select", Since: -3_000_000_000,
+		Birth: &event.Birth{Parent: 1, CreatedBy: event.Location{Func: "main.main", File: "/src/server.go", Line: 80}}}, gstate.Change{}},
 	{event.Event{Time: 0, PID: 2542844, TID: 2542847, GoID: 33, M: 3, P: 0, From: goruntime.Dead, To: goruntime.Runnable, Via: event.ViaCreate,
 		Birth: &event.Birth{Parent: 18, CreatedBy: event.Location{Func: "main.serve", File: "/src/server.go", Line: 41}, Start: event.Location{Func: "main.worker", File: "/src/server.go", Line: 12}}}, gstate.Change{}},
 	{event.Event{Time: 14_000, PID: 2542844, TID: 2542847, GoID: 18, M: 3, P: 0, From: goruntime.Running, To: goruntime.Waiting, Via: event.ViaPark, Reason: "chan receive"}, gstate.Change{For: 41_200, ForKnown: true}},
 	{event.Event{Time: 20_000, PID: 2542844, TID: 2542848, GoID: 18, M: 4, P: event.NoP, From: goruntime.Waiting, To: goruntime.Runnable, Via: event.ViaReady, Waker: 33}, gstate.Change{For: 6_000, ForKnown: true}},
 	{event.Event{Time: 900_000_000, PID: 2542844, TID: 2542848, GoID: 33, M: 4, P: 11, From: goruntime.Running, To: goruntime.Waiting, Via: event.ViaSTW, Fake: true, Reason: "stopping the world"}, gstate.Change{Violation: true}},
+	{event.Event{Time: 910_000_000, PID: 2542844, TID: 2542848, GoID: 20, M: 4, P: 11, From: goruntime.Waiting, To: goruntime.Runnable, Via: event.ViaReady, Waker: 18},
+		gstate.Change{For: 3_910_000_000, ForKnown: true, ForAtLeast: true}},
+	{event.Event{Time: 920_000_000, PID: 2542844, TID: 2542848, GoID: 21, M: 4, P: 11, From: goruntime.Waiting, To: goruntime.Runnable, Via: event.ViaReady, Waker: 18},
+		gstate.Change{For: 41_200, ForKnown: true, ForAtLeast: true}},
 	{event.Event{Kind: event.Exit, Time: 950_000_000, PID: 2542844}, gstate.Change{}},
 }
 
@@ -64,6 +71,8 @@ TIME            STATE        GOID     PID      TGID     FROM         FOR        
 21:00:47.123470 WAITING(4)   18       2542847  2542844  RUNNING(2)   41.2µs     0    chan receive
 21:00:47.123476 RUNNABLE(1)  18       2542848  2542844  WAITING(4)   6.00µs     -    -                    readied by 33
 21:00:48.023456 WAITING(4)   33       2542848  2542844  RUNNING(2)   -          11   stopping the world   still on its M  (violation: a change before this one is missing)
+21:00:48.033456 RUNNABLE(1)  20       2542848  2542844  WAITING(4)   >3.91s     11   -                    readied by 18
+21:00:48.043456 RUNNABLE(1)  21       2542848  2542844  WAITING(4)   >41.2µs    11   -                    readied by 18
 21:00:48.073456 process 2542844 ended
 `, "\n")
 	if diff := cmp.Diff(want, write(t, NewText)); diff != "" {
@@ -73,10 +82,14 @@ TIME            STATE        GOID     PID      TGID     FROM         FOR        
 
 func TestJSON(t *testing.T) {
 	want := strings.TrimPrefix(`
+{"type":"snapshot","time":"2026-11-22T21:00:47.123456789Z","mono_ns":0,"goid":18,"state":"running","pid":2542844}
+{"type":"snapshot","time":"2026-11-22T21:00:47.123456789Z","mono_ns":0,"goid":20,"state":"waiting","reason":"select","wait_at_least_ns":3000000000,"pid":2542844,"parent":1,"created_by":{"func":"main.main","file":"/src/server.go","line":80},"start":null}
 {"type":"transition","time":"2026-11-22T21:00:47.123456789Z","mono_ns":0,"goid":33,"from":"dead","to":"runnable","via":"create","tid":2542847,"pid":2542844,"m":3,"p":0,"waker":0,"parent":18,"created_by":{"func":"main.serve","file":"/src/server.go","line":41},"start":{"func":"main.worker","file":"/src/server.go","line":12}}
 {"type":"transition","time":"2026-11-22T21:00:47.123470789Z","mono_ns":14000,"goid":18,"from":"running","to":"waiting","reason":"chan receive","via":"park","tid":2542847,"pid":2542844,"m":3,"p":0,"for_ns":41200}
 {"type":"transition","time":"2026-11-22T21:00:47.123476789Z","mono_ns":20000,"goid":18,"from":"waiting","to":"runnable","via":"ready","tid":2542848,"pid":2542844,"m":4,"p":-1,"waker":33,"for_ns":6000}
 {"type":"transition","time":"2026-11-22T21:00:48.023456789Z","mono_ns":900000000,"goid":33,"from":"running","to":"waiting","reason":"stopping the world","fake_wait":true,"via":"stw","tid":2542848,"pid":2542844,"m":4,"p":11,"violation":true}
+{"type":"transition","time":"2026-11-22T21:00:48.033456789Z","mono_ns":910000000,"goid":20,"from":"waiting","to":"runnable","via":"ready","tid":2542848,"pid":2542844,"m":4,"p":11,"waker":18,"for_ns":3910000000,"for_at_least":true}
+{"type":"transition","time":"2026-11-22T21:00:48.043456789Z","mono_ns":920000000,"goid":21,"from":"waiting","to":"runnable","via":"ready","tid":2542848,"pid":2542844,"m":4,"p":11,"waker":18,"for_ns":41200,"for_at_least":true}
 {"type":"exit","time":"2026-11-22T21:00:48.073456789Z","mono_ns":950000000,"pid":2542844}
 `, "\n")
 	if diff := cmp.Diff(want, write(t, NewJSON)); diff != "" {
@@ -88,7 +101,7 @@ func TestJSON(t *testing.T) {
 // as an escape, and none may break the JSON.
 func TestHostileNames(t *testing.T) {
 	for _, name := range []string{"main.\x1b]0;owned\x07", "a\"b\\c", "line\nbreak", "\xff\xfe", "ｗｉｄｅ"} {
-		e := life[0].e
+		e := life[2].e
 		e.Birth = &event.Birth{CreatedBy: event.Location{Func: name, File: name, Line: 1}, Start: event.Location{Func: name}}
 		var text, js bytes.Buffer
 		for w, b := range map[Transitions]*bytes.Buffer{NewText(&text, testClock): &text, NewJSON(&js, testClock): &js} {
@@ -112,7 +125,7 @@ func TestHostileNames(t *testing.T) {
 
 func TestSummary(t *testing.T) {
 	s := Summary{
-		Engine: "ebpf", GoVersion: "go1.26.8", Duration: 5003 * time.Millisecond, Events: 12345, Goroutines: 34,
+		Engine: "ebpf", GoVersion: "go1.26.8", Duration: 5003 * time.Millisecond, Events: 12345, Goroutines: 34, Seeded: 20,
 		Lost:      engine.Lost{RingFull: 7, ReadFault: 1},
 		Cost:      engine.NewCost(engine.Hits{Uprobes: 12000, Syscalls: 400}, 5000, 150),
 		TargetCPU: time.Second,
@@ -126,7 +139,7 @@ func TestSummary(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantJSON := `{"type":"summary","engine":"ebpf","go_version":"go1.26.8","duration_ns":5003000000,"events":12345,` +
-		`"lost":{"total":8,"ring_full":7,"read_fault":1,"recursion":0,"processes":0},"violations":0,"goroutines":34,` +
+		`"lost":{"total":8,"ring_full":7,"read_fault":1,"recursion":0,"processes":0},"violations":0,"goroutines":34,"snapshot_goroutines":20,` +
 		`"cost":{"uprobe_hits":12000,"syscall_hits":400,"ns_per_uprobe_hit":5000,"ns_per_syscall_hit":150,"total_ns":60060000,"target_cpu_ns":1000000000,"share":0.06006}}`
 	if string(got) != wantJSON {
 		t.Errorf("JSON\n got %s\nwant %s", got, wantJSON)
@@ -156,13 +169,13 @@ func (failing) Write([]byte) (int, error) { return 0, errFull }
 
 func TestWriteError(t *testing.T) {
 	w := NewJSON(failing{}, testClock)
-	if err := w.Event(&life[0].e, gstate.Change{}); err != nil {
+	if err := w.Event(&life[2].e, gstate.Change{}); err != nil {
 		t.Errorf("buffered event: %v", err)
 	}
 	if err := w.Flush(); !errors.Is(err, errFull) {
 		t.Errorf("flush: %v, want %v", err, errFull)
 	}
-	if err := w.Event(&life[0].e, gstate.Change{}); !errors.Is(err, errFull) {
+	if err := w.Event(&life[2].e, gstate.Change{}); !errors.Is(err, errFull) {
 		t.Errorf("event after a failed flush: %v, want %v", err, errFull)
 	}
 }
@@ -170,7 +183,7 @@ func TestWriteError(t *testing.T) {
 func BenchmarkJSON(b *testing.B) {
 	w := NewJSON(io.Discard, testClock)
 	for i := range b.N {
-		e := &life[1+i%2]
+		e := &life[3+i%2]
 		if err := w.Event(&e.e, e.c); err != nil {
 			b.Fatal(err)
 		}
@@ -180,7 +193,7 @@ func BenchmarkJSON(b *testing.B) {
 func BenchmarkText(b *testing.B) {
 	w := NewText(io.Discard, testClock)
 	for i := range b.N {
-		e := &life[1+i%2]
+		e := &life[3+i%2]
 		if err := w.Event(&e.e, e.c); err != nil {
 			b.Fatal(err)
 		}

@@ -16,7 +16,8 @@ type Summary struct {
 	Duration   time.Duration
 	Events     uint64 // changes seen, filtered ones included
 	Violations uint64
-	Goroutines uint64 // with at least one change
+	Goroutines uint64 // that were there before or had a change
+	Seeded     uint64 // of these, how many were there before and come from a snapshot
 	Lost       engine.Lost
 	Cost       engine.Cost
 	TargetCPU  time.Duration // CPU time that the target used meanwhile; 0 if unknown
@@ -90,6 +91,7 @@ type jsonSummary struct {
 	Lost       jsonLost `json:"lost"`
 	Violations uint64   `json:"violations"`
 	Goroutines uint64   `json:"goroutines"`
+	Seeded     uint64   `json:"snapshot_goroutines"`
 	Cost       jsonCost `json:"cost"`
 }
 
@@ -116,7 +118,7 @@ func (s *Summary) JSON() ([]byte, error) {
 	l, c := s.Lost, s.Cost
 	j := jsonSummary{
 		Type: "summary", Engine: s.Engine, GoVersion: s.GoVersion, DurationNs: int64(s.Duration),
-		Events: s.Events, Violations: s.Violations, Goroutines: s.Goroutines,
+		Events: s.Events, Violations: s.Violations, Goroutines: s.Goroutines, Seeded: s.Seeded,
 		Lost: jsonLost{l.Total(), l.RingFull, l.ReadFault, l.Recursion, l.Processes},
 		Cost: jsonCost{
 			UprobeHits: c.Hits.Uprobes, SyscallHits: c.Hits.Syscalls,

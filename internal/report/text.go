@@ -13,7 +13,8 @@ import (
 	"gopherscope/internal/gstate"
 )
 
-// NewText writes a table for people: a header, then one line a change.
+// NewText writes a table for people: a header, then one line a change. The
+// goroutines that were there before are not listed.
 func NewText(w io.Writer, clock Clock) Transitions {
 	t := &textWriter{buffer: buffer{w: w}, clock: clock}
 	t.b = append(t.b, "TIME            STATE        GOID     PID      TGID     FROM         FOR        P    REASON               DETAIL\n"...)
@@ -39,6 +40,9 @@ type textWriter struct {
 
 // Event implements Transitions.
 func (t *textWriter) Event(e *event.Event, c gstate.Change) error {
+	if e.Kind == event.Snapshot {
+		return t.err
+	}
 	b, start := t.b, len(t.b)
 	col := start
 	pad := func(width int) {
@@ -67,6 +71,9 @@ func (t *textWriter) Event(e *event.Event, c gstate.Change) error {
 	b = append(b, e.From.String()...)
 	pad(stateWidth)
 	if c.ForKnown {
+		if c.ForAtLeast {
+			b = append(b, '>')
+		}
 		b = appendDuration(b, c.For)
 		if c.For >= time.Microsecond && c.For < time.Millisecond {
 			col++ // the µ has two bytes and takes one place

@@ -9,8 +9,8 @@ import (
 
 // Transitions writes a stream of events.
 type Transitions interface {
-	// Event writes one event and what is known beyond it. The line may stay in
-	// a buffer until Flush.
+	// Event writes one event and what is known beyond it, where the format has a
+	// line for it. The line may stay in a buffer until Flush.
 	Event(e *event.Event, c gstate.Change) error
 	// Summary writes the end of the stream, where the format has one.
 	Summary(s *Summary) error

@@ -189,7 +189,8 @@ func ringSize(n int) uint32 {
 // Name implements engine.Engine.
 func (e *Engine) Name() string { return "ebpf" }
 
-// Poll implements engine.Engine.
+// Poll implements engine.Engine. The reader waits for a record that is reserved
+// and not written yet, and stops only where the ring is empty.
 func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 	e.reader.SetDeadline(time.Now().Add(wait))
 	for {
@@ -225,6 +226,22 @@ func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 	}
 	return nil
 }
+
+// Follow implements engine.Engine. An error says that there are too many
+// processes.
+func (e *Engine) Follow(pid int) error {
+	if e.follow == nil {
+		return nil
+	}
+	if err := e.objs.Processes.Put(uint32(pid), uint8(1)); err != nil {
+		return fmt.Errorf("follow process %d: %w", pid, err)
+	}
+	e.follow.saw(uint32(pid))
+	return nil
+}
+
+// Seed implements engine.Engine.
+func (e *Engine) Seed(ev *event.Event) { e.seq.seed(ev) }
 
 // Stop implements engine.Engine.
 func (e *Engine) Stop() error { return e.enable(0) }

@@ -97,6 +97,16 @@ func (s *sequencer) forget(tgid uint32) {
 	s.current = nil
 }
 
+// seed notes the state of a goroutine that was there before. In a system call it
+// is from the change of status on, so an entry into the kernel that comes after
+// is the same call's, or its repetition.
+func (s *sequencer) seed(e *event.Event) {
+	last := s.process(e.PID)
+	if _, known := last[e.GoID]; !known {
+		last[e.GoID] = e.To
+	}
+}
+
 func (s *sequencer) birth(e *event.Event, r *record) {
 	site := &s.sites[r.site]
 	e.From, e.To, e.Via = goruntime.Dead, goruntime.Runnable, site.via

@@ -1,0 +1,236 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"gopherscope/internal/clock"
+	"gopherscope/internal/dump"
+	"gopherscope/internal/event"
+	"gopherscope/internal/goruntime"
+	"gopherscope/internal/process"
+	"gopherscope/internal/seed"
+	"gopherscope/internal/snapshot"
+	"gopherscope/internal/target"
+)
+
+// What ends a snapshot early.
+var (
+	errTooFast = errors.New("too many changes while they were read")
+	errEnded   = errors.New("the trace ended while they were read")
+)
+
+// seed passes the goroutines to emit that are there when the trace begins, and
+// then the events that were made until it knew them. When they cannot be read it
+// says so, and the trace goes on without: no event is lost for them.
+func (s *session) seed(ctx context.Context, emit func(*event.Event) error) error {
+	if s.launched != nil {
+		return nil // nothing was there at its first instruction
+	}
+	present, err := s.present()
+	defer s.closeOthers(present)
+	if err != nil {
+		s.unseeded(err)
+		return nil
+	}
+	begin, err := clock.Mono()
+	if err != nil {
+		return err
+	}
+	seeder := seeder{session: s, emit: emit}
+	dumps, err := seeder.read(ctx, present)
+	if err != nil {
+		return err
+	}
+	if err := seeder.seeds(dumps, begin); err != nil {
+		return err
+	}
+	return seeder.events.Replay(emit)
+}
+
+// unseeded tells that goroutines that were there before are not known.
+func (s *session) unseeded(err error) {
+	s.term.notef("note: the goroutines that were there before are not known until they change: %v", err)
+}
+
+// seeder is what session.seed works with.
+type seeder struct {
+	session *session
+	emit    func(*event.Event) error
+	events  seed.Buffer
+	full    bool // the events are passed on at once
+	cancel  context.CancelCauseFunc
+}
+
+// read takes the snapshots, while the engine is polled so that its ring does not
+// overflow, and drains the ring once they are done.
+func (s *seeder) read(ctx context.Context, present processes) ([]*dump.Dump, error) {
+	ctx, s.cancel = context.WithCancelCause(ctx)
+	defer s.cancel(nil)
+	type result struct {
+		dumps []*dump.Dump
+		err   error
+	}
+	results := make(chan result, 1)
+	go func() {
+		dumps, err := present.dumps(ctx)
+		results <- result{dumps, err}
+	}()
+	for {
+		if err := s.session.engine.Poll(pollInterval, s.event); err != nil {
+			s.cancel(err)
+			<-results // it uses what the caller closes
+			return nil, err
+		}
+		select {
+		case r := <-results:
+			if r.err != nil {
+				s.session.unseeded(r.err)
+			}
+			err := s.session.engine.Poll(0, s.event)
+			if s.full {
+				r.dumps = nil // events were passed on that belong after them
+			}
+			return r.dumps, err
+		default:
+		}
+	}
+}
+
+// event keeps an event. When there are too many it gives up the snapshot rather
+// than memory or events.
+func (s *seeder) event(e *event.Event) error {
+	if !s.full && s.events.Add(e) {
+		return nil
+	}
+	if !s.full {
+		s.full = true
+		s.cancel(errTooFast)
+		kept := s.events
+		s.events = seed.Buffer{}
+		if err := kept.Replay(s.emit); err != nil {
+			return err
+		}
+	}
+	return s.emit(e)
+}
+
+// seeds passes on the goroutines that were there at begin.
+func (s *seeder) seeds(dumps []*dump.Dump, begin int64) error {
+	var states [32]int
+	total := 0
+	for _, d := range dumps {
+		err := s.events.Seeds(d, begin, func(e *event.Event, changed bool) error {
+			if !changed {
+				s.session.engine.Seed(e)
+			}
+			total++
+			states[int(e.To)%len(states)]++
+			return s.emit(e)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if total == 0 {
+		return nil
+	}
+	var by []string
+	for state, n := range states {
+		if n > 0 {
+			by = append(by, fmt.Sprintf("%d %s", n, goruntime.Status(state).Name()))
+		}
+	}
+	s.session.term.notef("%d goroutines were there before: %s", total, strings.Join(by, ", "))
+	return nil
+}
+
+// processes are those whose goroutines are read. They share the session's binary.
+type processes []*target.Target
+
+// closeOthers releases the processes but the session's own.
+func (s *session) closeOthers(ps processes) {
+	for _, t := range ps {
+		if t != s.target {
+			t.Proc.Close()
+		}
+	}
+}
+
+// dumps takes a snapshot of each process that is still there. On an error, which
+// does not come with any, the goroutines of none are known.
+func (ps processes) dumps(ctx context.Context) ([]*dump.Dump, error) {
+	var dumps []*dump.Dump
+	for _, t := range ps {
+		d, err := snapshot.Take(ctx, t, &snapshot.Options{Clock: clock.Mono})
+		switch cause := context.Cause(ctx); {
+		case errors.Is(cause, errTooFast):
+			return nil, cause
+		case cause != nil:
+			return nil, errEnded
+		}
+		if errors.Is(err, process.ErrExited) || errors.Is(err, process.ErrExec) {
+			continue // as is its goroutines
+		}
+		if err != nil {
+			return nil, err
+		}
+		dumps = append(dumps, d)
+	}
+	return dumps, nil
+}
+
+// present lists the processes that were there before, and makes the engine follow
+// them. The caller must close them (closeOthers), also after an error.
+func (s *session) present() (processes, error) {
+	if s.proc != nil {
+		return processes{s.target}, nil
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(s.target.Bin.Path(), &st); err != nil {
+		return nil, fmt.Errorf("stat executable: %w", err)
+	}
+	entries, _, err := process.List()
+	if err != nil {
+		return nil, err
+	}
+	var ps processes
+	for _, e := range entries {
+		if e.Exe != (process.FileID{Dev: st.Dev, Inode: st.Ino}) {
+			continue
+		}
+		t, err := s.follow(e)
+		if errors.Is(err, process.ErrNoProcess) || errors.Is(err, process.ErrExited) || errors.Is(err, process.ErrExec) {
+			continue
+		}
+		if err != nil {
+			return ps, err
+		}
+		ps = append(ps, t)
+	}
+	return ps, nil
+}
+
+// follow makes the engine trace a process of the binary from now on.
+func (s *session) follow(e process.Entry) (*target.Target, error) {
+	p, err := process.Open(e.PID)
+	if err != nil {
+		return nil, err
+	}
+	t := &target.Target{Proc: p, Bin: s.target.Bin, Layout: s.target.Layout, Reasons: s.target.Reasons}
+	bias, err := p.LoadBias(target.Segments(t.Bin))
+	if err == nil {
+		err = t.UseMemory(p, bias)
+	}
+	if err == nil {
+		err = s.engine.Follow(e.PID)
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return t, nil
+}
