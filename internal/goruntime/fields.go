@@ -34,6 +34,7 @@ var fields = []Field{
 	{Struct: "runtime.g", Path: "labels"},
 	{Struct: "runtime.g", Path: "coroarg", Since: 22},
 	{Struct: "runtime.g", Path: "coroexit", Since: 22},
+	{Struct: "runtime.m", Path: "g0"},
 	{Struct: "runtime.m", Path: "procid"},
 	{Struct: "runtime.m", Path: "curg"},
 	{Struct: "runtime.m", Path: "p"},

@@ -70,6 +70,7 @@ type Sample struct {
 	TID    int
 	PC, SP uint64
 	BP, G  uint64 // the registers that Go keeps the frame pointer and the current g in
+	LR     uint64 // the link register; 0 where there is none (amd64)
 	Stack  []byte // from SP up
 	Core   bool   // from a core file
 	// Saved says that the registers are those that the goroutine saved when it

@@ -37,7 +37,7 @@ type GLayout struct {
 
 // MLayout is the layout of runtime.m.
 type MLayout struct {
-	CurG, P, OldP, ID, Blocked, ProcID uint32
+	G0, CurG, P, OldP, ID, Blocked, ProcID uint32
 }
 
 // SudogLayout is the layout of runtime.sudog, a goroutine in a queue of waiters.
@@ -90,6 +90,7 @@ func (l *Layout) slots() map[string]*uint32 {
 		"runtime.g.lockedm":         &l.G.LockedM,
 		"runtime.g.waiting":         &l.G.Waiting,
 		"runtime.g.labels":          &l.G.Labels,
+		"runtime.m.g0":              &l.M.G0,
 		"runtime.m.procid":          &l.M.ProcID,
 		"runtime.sudog.g":           &l.Sudog.G,
 		"runtime.sudog.next":        &l.Sudog.Next,
