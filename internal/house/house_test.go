@@ -47,6 +47,7 @@ var layers = map[string][]string{
 	"corefile":    {"process"},
 	"target":      {"process", "corefile", "gobinary", "goruntime"},
 	"engine/ebpf": {"clock", "engine", "event", "target", "process", "gobinary", "goruntime"},
+	"perf":        {"snapshot"},
 	"report":      {"event", "gstate", "goruntime", "engine", "dump"},
 	"dump":        {"goruntime"},
 	"pprof":       {"dump", "goruntime"},
