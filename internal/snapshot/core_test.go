@@ -1,0 +1,157 @@
+package snapshot_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"gopherscope/internal/corefile"
+	"gopherscope/internal/dump"
+	"gopherscope/internal/goruntime"
+	"gopherscope/internal/snapshot"
+	"gopherscope/internal/target"
+	"gopherscope/internal/testenv"
+)
+
+// takeCore is the Dump of a core file, and by what its program was moved.
+func takeCore(t *testing.T, path, exe string) (*dump.Dump, uint64) {
+	t.Helper()
+	core, err := corefile.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer core.Close()
+	tgt, err := target.OpenCore(core, exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tgt.Close()
+	d, err := snapshot.TakeCore(context.Background(), tgt, core, &snapshot.Options{Stacks: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, tgt.Bias
+}
+
+// coreBuilds are builds on both sides of what changes in core files: how the
+// program is linked and loaded, and the Go version.
+func coreBuilds() []testenv.Build {
+	var builds []testenv.Build
+	for _, v := range []string{"1.18", "1.21", "1.24", "1.27"} {
+		builds = append(builds,
+			testenv.Build{Go: v}, testenv.Build{Go: v, PIE: true, Stripped: true}, testenv.Build{Go: v, Cgo: true})
+	}
+	return builds
+}
+
+// TestCoreAgainstLive compares a core file that gcore makes of a program that
+// holds still with a snapshot of the live program.
+func TestCoreAgainstLive(t *testing.T) {
+	for _, b := range coreBuilds() {
+		t.Run(b.String(), func(t *testing.T) {
+			prog := testenv.Start(t, testenv.BuildTarget(t, "still", b))
+			prog.WaitLine("held")
+			tgt := opened(t, prog.PID())
+			live := take(t, tgt)
+			d, bias := takeCore(t, testenv.Gcore(t, prog), "")
+			if d.PID != prog.PID() || bias != tgt.Bias || !d.Time.IsZero() || d.Torn != 0 || d.FPMismatches != 0 {
+				t.Errorf("PID %d, bias %#x, time %v, %d torn, %d frame pointers disagree; the process is %d at %#x",
+					d.PID, bias, d.Time, d.Torn, d.FPMismatches, prog.PID(), tgt.Bias)
+			}
+			if len(d.Goroutines) != len(live.Goroutines) || len(live.Goroutines) < 30 {
+				t.Fatalf("%d goroutines, %d in the live process", len(d.Goroutines), len(live.Goroutines))
+			}
+			checkLabels(t, d, ask(prog, "labels"))
+			for i := range d.Goroutines {
+				g, was := &d.Goroutines[i], &live.Goroutines[i]
+				if g.Has(dump.System) && d.Sites[g.Start].Func == "runtime.bgscavenge" {
+					continue // wakes now and then
+				}
+				if diff := cmp.Diff(shown(live, was, bias), shown(d, g, bias)); diff != "" || g.ID != was.ID {
+					t.Errorf("goroutine %d, live %d (-live +core):\n%s", g.ID, was.ID, diff)
+				}
+				if g.TID != was.TID || g.Flags != was.Flags || g.Source != was.Source {
+					t.Errorf("goroutine %d: thread %d, flags %b, stack of %s; live %d, %b, %s",
+						g.ID, g.TID, g.Flags, g.Source, was.TID, was.Flags, was.Source)
+				}
+			}
+		})
+	}
+}
+
+// TestKernelCore compares the core file of a program that crashed with what it
+// printed about itself while it crashed.
+func TestKernelCore(t *testing.T) {
+	for _, b := range coreBuilds() {
+		t.Run(b.String(), func(t *testing.T) {
+			bin := testenv.BuildTarget(t, "still", b)
+			prog, dir := testenv.StartDumping(t, []string{"GOTRACEBACK=crash"}, bin)
+			prog.WaitLine("held")
+			prog.Signal(syscall.SIGQUIT)
+			d, bias := takeCore(t, prog.KernelCore(dir), "")
+			if d.PID != prog.PID() {
+				t.Errorf("PID %d, want %d", d.PID, prog.PID())
+			}
+			compareWithRuntime(t, d, bias, prog)
+		})
+	}
+}
+
+// TestCoreRunning wants the stacks of goroutines that run when the core file is
+// made: of two that spin, on their thread, and of others wherever they are.
+func TestCoreRunning(t *testing.T) {
+	for _, b := range coreBuilds() {
+		t.Run(b.String(), func(t *testing.T) {
+			bin := testenv.BuildTarget(t, "preempt", b)
+			for name, dumped := range map[string]func(*testing.T) string{
+				"gcore": func(t *testing.T) string {
+					prog := testenv.Start(t, bin, "600000")
+					time.Sleep(100 * time.Millisecond)
+					return testenv.Gcore(t, prog)
+				},
+				"crash": func(t *testing.T) string {
+					prog, dir := testenv.StartDumping(t, []string{"GOTRACEBACK=crash"}, bin, "600000")
+					time.Sleep(100 * time.Millisecond)
+					prog.Signal(syscall.SIGQUIT)
+					return prog.KernelCore(dir)
+				},
+			} {
+				t.Run(name, func(t *testing.T) {
+					d, _ := takeCore(t, dumped(t), "")
+					checkRunning(t, d)
+				})
+			}
+		})
+	}
+}
+
+func checkRunning(t *testing.T, d *dump.Dump) {
+	t.Helper()
+	spinning := 0
+	for i := range d.Goroutines {
+		g := &d.Goroutines[i]
+		if g.Status != goruntime.Running {
+			continue
+		}
+		stack := d.Stacks[g.Stack]
+		var funcs []string
+		for _, f := range stack.Frames {
+			funcs = append(funcs, f.Func)
+		}
+		if g.Source != dump.SourceCore || stack.Cut || !slices.Contains(funcs, "runtime.goexit") {
+			t.Errorf("goroutine %d runs on thread %d: stack of %s, cut %v:\n%s",
+				g.ID, g.TID, g.Source, stack.Cut, strings.Join(funcs, "\n"))
+		}
+		if slices.Contains(funcs, "testprog/internal/work.spin") {
+			spinning++
+		}
+	}
+	if spinning == 0 {
+		t.Errorf("no goroutine spins, of %d", len(d.Goroutines))
+	}
+}
