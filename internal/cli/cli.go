@@ -79,6 +79,7 @@ and which code put them there. Any Go from 1.18 on, stripped or not; no restart.
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newTrace(t), newPS(t), newDoctor(t))
 	root.AddCommand(newDump(t))
+	root.AddCommand(newLeaks(t))
 	return root
 }
 

@@ -48,9 +48,10 @@ var layers = map[string][]string{
 	"target":      {"process", "corefile", "gobinary", "goruntime"},
 	"engine/ebpf": {"clock", "engine", "event", "target", "process", "gobinary", "goruntime"},
 	"perf":        {"snapshot"},
-	"report":      {"event", "gstate", "goruntime", "engine", "dump"},
+	"report":      {"event", "gstate", "goruntime", "engine", "dump", "leaks"},
 	"dump":        {"goruntime"},
 	"pprof":       {"dump", "goruntime"},
+	"leaks":       {"dump", "goruntime"},
 }
 
 // only has the packages that may import a library.
@@ -62,7 +63,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that touch no system: functions of a stream of events.
-var pure = []string{"event", "gstate", "report", "goruntime", "dump", "pprof"}
+var pure = []string{"event", "gstate", "report", "goruntime", "dump", "pprof", "leaks"}
 
 // system has the packages, with those below them, that touch a system.
 var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}

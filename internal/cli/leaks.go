@@ -1,0 +1,196 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gopherscope/internal/leaks"
+	"gopherscope/internal/report"
+	"gopherscope/internal/snapshot"
+)
+
+// leaksOptions are the choices of gopherscope leaks.
+type leaksOptions struct {
+	operand  string
+	duration time.Duration
+	json     bool
+	output   string
+	min      int
+	all      bool
+}
+
+func newLeaks(t *terminal) *cobra.Command {
+	var o leaksOptions
+	cmd := &cobra.Command{
+		Use:   "leaks [flags] PID",
+		Short: "Name the go statements whose goroutines seem to leak",
+		Long: `Name the go statements whose goroutines seem to leak, with the evidence.
+
+All goroutines are looked at several times over the duration; the process is not
+stopped. The grades, the most certain first:
+
+  leaked            the runtime's own leak profile found them (Go 1.26 and later)
+  blocked for ever  on a nil channel or in a select without cases
+  growing           ever more of them, which do not go away, whatever they do
+  stuck             100 or more with the same stack, and not one of them moves
+
+This is evidence, not proof. A longer duration makes it better: it tells what
+takes its time from what never ends. Ctrl-C ends early, with what is known by
+then. The exit code is 0 with and without suspects.`,
+		Example: `  gopherscope leaks 1234
+  gopherscope leaks -d 10m 1234
+  gopherscope leaks --json 1234 | jq 'select(.type == "leak_suspect")'`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usagef("leaks takes one PID, got %d operands", len(args))
+			}
+			o.operand = args[0]
+			if o.duration < 0 {
+				return usagef("--duration %s is negative", o.duration)
+			}
+			if o.min < 1 {
+				return usagef("--min %d is less than 1", o.min)
+			}
+			return runLeaks(cmd.Context(), t, &o)
+		},
+	}
+	fl := cmd.Flags()
+	fl.DurationVarP(&o.duration, "duration", "d", 30*time.Second, "watch for this time; 0 looks once, which cannot tell what grows")
+	fl.BoolVar(&o.json, "json", false, "one JSON object a line")
+	fl.StringVarP(&o.output, "output", "o", "", "write to this file instead of standard output")
+	fl.IntVar(&o.min, "min", 1, "only sites with at least this many goroutines")
+	fl.BoolVar(&o.all, "all", false, "sites that are not suspect, too")
+	fl.SortFlags = false
+	return cmd
+}
+
+// runLeaks watches before it creates the output, so that an error leaves no empty
+// file.
+func runLeaks(ctx context.Context, t *terminal, o *leaksOptions) error {
+	src, err := openDumpTarget(o.operand)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	for _, note := range src.target.Notes {
+		t.notef("note: %s", note)
+	}
+	w := &leakWatcher{term: t, src: src, duration: o.duration}
+	watchErr := src.explain(w.run(ctx))
+	r := w.watch.Report()
+	if r.Snapshots == 0 {
+		return watchErr
+	}
+	out, err := openOutput(o.output, t.Out)
+	if err != nil {
+		return errors.Join(watchErr, err)
+	}
+	to := report.NewLeaksText(out, r)
+	if o.json {
+		to = report.NewLeaksJSON(out, r)
+	}
+	sum := &report.LeaksSummary{Report: r, Err: watchErr}
+	err = errors.Join(writeLeaks(to, o, sum), out.Close())
+	return errors.Join(watchErr, outputError(err, o.output))
+}
+
+func writeLeaks(to report.Leaks, o *leaksOptions, sum *report.LeaksSummary) error {
+	for i := range sum.Report.Sites {
+		s := &sum.Report.Sites[i]
+		suspect := s.Grade != leaks.None
+		if s.Count < o.min || !suspect && !o.all {
+			if suspect {
+				sum.Hidden++
+			}
+			continue
+		}
+		sum.Shown++
+		if err := to.Site(s); err != nil {
+			return err
+		}
+	}
+	if err := to.Summary(sum); err != nil {
+		return err
+	}
+	return to.Flush()
+}
+
+// leakSnapshots is how many snapshots a watch takes: the more, the finer it tells
+// whether a number keeps rising, but what lives for as long as the time between
+// two of them counts as lasting. It must be more than what a leaks.Report needs to
+// judge growth.
+const leakSnapshots = 7
+
+// leakWatcher takes the snapshots of a watch.
+type leakWatcher struct {
+	term     *terminal
+	src      *dumpSource
+	duration time.Duration
+	watch    leaks.Watch
+	taken    int
+}
+
+// run takes the snapshots at equal distances, and returns what ended it early: nil
+// if that is ctx. A snapshot that takes longer than the distance delays the next.
+func (w *leakWatcher) run(ctx context.Context) error {
+	defer w.progress("")
+	began := time.Now()
+	planned := leakSnapshots
+	if w.duration == 0 {
+		planned = 1
+	}
+	for i := range planned {
+		due := began.Add(w.duration * time.Duration(i) / (leakSnapshots - 1))
+		if !w.sleep(ctx, time.Until(due)) {
+			w.term.notef("ended early, after %d of %d snapshots", w.taken, planned)
+			return nil
+		}
+		w.progress("snapshot %d of %d", i+1, planned)
+		d, err := snapshot.Take(ctx, w.src.target, &w.src.options)
+		// Goroutines that are missing from half a snapshot are not gone. But one
+		// that is all there is shows something.
+		if d != nil && (err == nil || w.taken == 0 && len(d.Goroutines) > 0) {
+			w.watch.Add(d)
+			w.taken++
+		}
+		switch {
+		case ctx.Err() != nil:
+			w.term.notef("ended early, after %d of %d snapshots", w.taken, planned)
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// sleep waits for a time, or for the end of the process, which the next snapshot
+// then finds out. It returns false when ctx ends.
+func (w *leakWatcher) sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-w.src.proc.Done():
+	case <-timer.C:
+	}
+	return ctx.Err() == nil
+}
+
+// progress shows how far the watch is, on a terminal only; the empty string takes
+// that away.
+func (w *leakWatcher) progress(format string, args ...any) {
+	if columns(w.term.Err) == 0 {
+		return
+	}
+	const clearLine = "\r\x1b[K"
+	fmt.Fprint(w.term.Err, clearLine)
+	if format != "" {
+		fmt.Fprintf(w.term.Err, "gopherscope: "+format, args...)
+	}
+}
