@@ -28,13 +28,13 @@ type reader struct {
 	batch batch
 
 	onM     []threaded      // of the chunk, those that are on a thread
-	onCPU   map[int]int     // by thread, the index in d.Goroutines of the one that runs there
+	onCPU   map[uint64]int  // of those that run on a known thread, by address, the index in d.Goroutines
 	nsKnown bool            // ns is right
 	ns      map[int32]int32 // our numbers of the program's threads; nil where they are the same
 }
 
 func newReader(t *target.Target, opts *Options) (*reader, error) {
-	r := &reader{t: t, l: &t.Layout.G, opts: opts, began: time.Now(), onCPU: map[int]int{}}
+	r := &reader{t: t, l: &t.Layout.G, opts: opts, began: time.Now(), onCPU: map[uint64]int{}}
 	r.d = &dump.Dump{
 		Version: t.Bin.Version(), Time: r.began, HasStacks: opts.Stacks, Reasons: t.Reasons,
 	}

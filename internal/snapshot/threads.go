@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"encoding/binary"
+	"slices"
 	"strconv"
 
 	"gopherscope/internal/dump"
@@ -47,7 +48,7 @@ func (r *reader) threads() error {
 		}
 		g.TID = r.hostTID(int32(tid))
 		if g.Status == goruntime.Running && r.opts.Stacks && g.TID != 0 {
-			r.onCPU[int(g.TID)] = th.index
+			r.onCPU[g.Addr] = th.index
 		}
 	}
 	r.onM = r.onM[:0]
@@ -83,58 +84,98 @@ func (r *reader) hostTID(tid int32) int32 {
 	return r.ns[tid]
 }
 
-// running takes the stacks of the goroutines that run. A sample tells which g its
-// thread had, and has its own copy of the stack; it is a goroutine's of this
-// snapshot if that g struct has the same goid before, in the Dump, and after:
-// goids are never used again.
+// samplings is how often a thread is sampled that was not on a goroutine's stack.
+const samplings = 4
+
+// running takes the stacks of the goroutines that run, from samples of the threads
+// that they were on.
+//
+// A sample is a goroutine's if it had the goroutine's g struct as the current one,
+// and its stack pointer on the stack that this g has. Then it is right:
+//
+//   - The struct has the goid of the Dump, which was read before the sample, and
+//     still has it after. Goids are never used again, so it had it all the time.
+//   - The bounds of the stack are those after the sample. If the stack moved in
+//     between, the sample is not on it, for the old and the new one are both there
+//     while one is copied to the other (runtime/stack.go, copystack). If it moved
+//     there and back, the bounds only limit the walk: registers and memory are the
+//     sample's own.
+//
+// The thread need not be the one of the Dump: goroutines move on. On a goroutine's
+// own stack the register for the current g has that, except where assembly code
+// uses it for something else: such a sample is no goroutine's.
 func (r *reader) running() error {
 	if r.opts.Sampler == nil || len(r.onCPU) == 0 {
 		return nil
 	}
 	tids := make([]int, 0, len(r.onCPU))
-	for tid := range r.onCPU {
-		tids = append(tids, tid)
+	for _, index := range r.onCPU {
+		tids = append(tids, int(r.d.Goroutines[index].TID))
 	}
-	samples, err := r.opts.Sampler.Sample(tids)
-	if err != nil {
-		r.d.NoSample = err.Error()
-		return nil
-	}
-	buf := make([]byte, r.l.Size)
-	for i := range samples {
-		s := &samples[i]
-		index, ok := r.onCPU[s.TID]
-		if !ok {
-			continue
+	slices.Sort(tids)
+	tids = slices.Compact(tids)
+	for try := 0; try < samplings && len(tids) > 0 && len(r.onCPU) > 0; try++ {
+		samples, err := r.opts.Sampler.Sample(tids)
+		if err != nil && try == 0 {
+			r.d.NoSample = err.Error()
 		}
-		g := &r.d.Goroutines[index]
-		if err := r.t.Mem.ReadMem(g.Addr, buf); ends(err) {
+		if err != nil {
+			return nil
+		}
+		if tids, err = r.match(samples); err != nil {
 			return err
-		} else if err != nil || word(buf, r.l.GoID) != g.ID {
-			continue
 		}
-		r.sampled(g, buf, s)
 	}
 	return nil
 }
 
+// match gives samples to their goroutines, and returns the threads of those that
+// are no goroutine's, to be sampled again.
+func (r *reader) match(samples []Sample) (again []int, err error) {
+	buf := make([]byte, r.l.Size)
+	for i := range samples {
+		s := &samples[i]
+		index, ok := r.onCPU[s.G]
+		if ok {
+			g := &r.d.Goroutines[index]
+			err := r.t.Mem.ReadMem(g.Addr, buf)
+			if ends(err) {
+				return nil, err
+			}
+			ok = err == nil && word(buf, r.l.GoID) == g.ID && r.sampled(g, buf, s)
+		}
+		switch {
+		case ok:
+			delete(r.onCPU, s.G)
+		case !s.Core: // which will not change
+			again = append(again, s.TID)
+		}
+	}
+	return again, nil
+}
+
 // sampled gives g the stack of a sample, if the thread was on g's own stack. A
 // thread that was in the scheduler, in a signal handler or in C code was not.
-func (r *reader) sampled(g *dump.Goroutine, now []byte, s *Sample) {
+func (r *reader) sampled(g *dump.Goroutine, now []byte, s *Sample) bool {
 	lo, hi := word(now, r.l.StackLo), word(now, r.l.StackHi)
-	if s.SP < lo || s.SP >= hi || s.G != g.Addr {
-		return
+	if s.SP < lo || s.SP >= hi {
+		return false
 	}
 	stack := s.Stack[:min(uint64(len(s.Stack)), hi-s.SP)]
 	w := r.walk.stack(start{pc: s.PC, sp: s.SP, lr: s.LR, bp: s.BP, exact: !s.Saved}, stack)
 	if w.end == walkInvalid || w.end == walkUnknown || w.end == walkShort && len(w.pcs) < 2 {
-		return
+		return false
 	}
 	g.Stack = r.sym.stack(w)
+	g.TID = int32(s.TID)
 	g.Source = dump.SourceSample
 	if s.Core {
 		g.Source = dump.SourceCore
 	}
+	if !r.sym.isSystem(g.Start, g.Stack) { // a finalizer, if it is the user's
+		g.Flags &^= dump.System
+	}
+	return true
 }
 
 // String says what a walk's end means, for tests and messages.
