@@ -97,7 +97,7 @@ func TestKernelCore(t *testing.T) {
 			if d.PID != prog.PID() {
 				t.Errorf("PID %d, want %d", d.PID, prog.PID())
 			}
-			compareWithRuntime(t, d, bias, prog)
+			compareWithCrash(t, d, bias, prog.Stderr())
 		})
 	}
 }

@@ -200,7 +200,13 @@ func compareWithRuntime(t *testing.T, d *dump.Dump, bias uint64, prog *testenv.P
 	if err := prog.Wait(); err == nil {
 		t.Error("SIGQUIT did no harm")
 	}
-	want := parseStacks(t, strings.Split(prog.Stderr(), "\n"))
+	compareWithCrash(t, d, bias, prog.Stderr())
+}
+
+// compareWithCrash compares d with what the program printed when it crashed.
+func compareWithCrash(t *testing.T, d *dump.Dump, bias uint64, stderr string) {
+	t.Helper()
+	want := parseStacks(t, strings.Split(stderr, "\n"))
 	if len(d.Goroutines) != len(want) || len(want) < 30 {
 		t.Errorf("%d goroutines, the program has %d", len(d.Goroutines), len(want))
 	}

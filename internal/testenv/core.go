@@ -1,0 +1,59 @@
+package testenv
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Gcore makes a core file of a live process with gcore(1) and returns its path.
+// The process runs on. The file may have a gigabyte; the test's cleanup removes
+// it. The test is skipped when gcore, of Debian's package gdb, is missing.
+func Gcore(t testing.TB, p *Process) string {
+	t.Helper()
+	gcore, err := exec.LookPath("gcore")
+	if err != nil {
+		Missing(t, "gcore (package gdb): "+err.Error())
+	}
+	prefix, pid := filepath.Join(t.TempDir(), "core"), strconv.Itoa(p.PID())
+	if out, err := exec.Command(gcore, "-o", prefix, pid).CombinedOutput(); err != nil {
+		t.Fatalf("gcore: %v\n%s", err, out)
+	}
+	return prefix + "." + pid
+}
+
+// StartDumping is [StartEnv] for a program of which the kernel is to write a core
+// file when a signal kills it; [Process.KernelCore] is that file. The test is
+// skipped where the kernel writes core files elsewhere or not (core(5)).
+func StartDumping(t testing.TB, env []string, bin string, args ...string) (p *Process, dir string) {
+	t.Helper()
+	pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.TrimSpace(string(pattern)); text != "core" {
+		Missing(t, "core files in the working directory: /proc/sys/kernel/core_pattern is "+text)
+	}
+	if err := exec.Command("sh", "-c", "ulimit -c unlimited").Run(); err != nil {
+		Missing(t, "core files of any size: "+err.Error())
+	}
+	dir = t.TempDir()
+	script := `ulimit -c unlimited && cd "$0" && exec "$@"`
+	return StartEnv(t, env, "sh", append([]string{"-c", script, dir, bin}, args...)...), dir
+}
+
+// KernelCore waits for the end of a program that was started by [StartDumping] in
+// dir, and returns the path of its core file.
+func (p *Process) KernelCore(dir string) string {
+	p.t.Helper()
+	p.Lines()
+	end := p.Wait()
+	found, err := filepath.Glob(filepath.Join(dir, "core*"))
+	if err != nil || len(found) != 1 {
+		p.t.Fatalf("%d core files in %s after %v; stderr:\n%s", len(found), dir, end, p.Stderr())
+	}
+	return found[0]
+}
