@@ -48,6 +48,7 @@ var layers = map[string][]string{
 	"target":      {"process", "corefile", "gobinary", "goruntime"},
 	"engine/ebpf": {"clock", "engine", "event", "target", "process", "gobinary", "goruntime"},
 	"perf":        {"snapshot"},
+	"waiton":      {"dump", "target", "process", "goruntime"},
 	"report":      {"event", "gstate", "goruntime", "engine", "dump", "leaks"},
 	"dump":        {"goruntime"},
 	"pprof":       {"dump", "goruntime"},

@@ -1,0 +1,168 @@
+package waiton
+
+import (
+	"context"
+	"encoding/binary"
+)
+
+// searchSemas finds the sudogs of those goroutines that wait on a semaphore and
+// have none in g.waiting: all of them before Go 1.26.
+func (f *finder) searchSemas(ws []waiter) error {
+	size := int(f.t.Layout.Sudog.Size)
+	want := func(w *waiter) bool { return w.class == classSema && w.n == 0 }
+	return f.searchTops(ws, size, want, func(w *waiter, addr uint64, b []byte) bool {
+		s, _ := f.sudog(addr, b)
+		if s.g != f.d.Goroutines[w.g].Addr || !classSema.has(&s) {
+			return false
+		}
+		w.first, w.n = int32(len(f.sudogs)), 1
+		f.sudogs = append(f.sudogs, s)
+		return true
+	})
+}
+
+// searchConds finds the conditions of those goroutines that wait on one and have
+// no sudog in g.waiting: all of them before Go 1.26. A Cond that was used has its
+// own address in its checker (sync/cond.go, copyChecker).
+func (f *finder) searchConds(ws []waiter) error {
+	want := func(w *waiter) bool { return w.class == classCond && w.n == 0 }
+	return f.searchTops(ws, condSize, want, func(w *waiter, addr uint64, b []byte) bool {
+		checker := addr + condChecker
+		if word(b, condChecker) != checker || word(b, condHead) == 0 {
+			return false
+		}
+		w.cond = addr
+		return true
+	})
+}
+
+// maxFull is how many goroutines at once have all of the top of their stacks
+// searched.
+const maxFull = 256
+
+// candidate is a word on a goroutine's stack whose target is looked at.
+type candidate struct {
+	w    int // index of the waiter
+	slot int // of the word, bytes from the stack pointer
+	addr uint64
+}
+
+// searchTops goes through the words on the tops of the stacks of those waiters
+// that want it, from the innermost on, until accept takes the size bytes that one
+// points to. Where it is on one stack, it is on all with the same frames, so
+// usually one word is enough.
+func (f *finder) searchTops(ws []waiter, size int, want func(*waiter) bool, accept func(w *waiter, addr uint64, b []byte) bool) error {
+	var todo []int
+	for i := range ws {
+		if !ws[i].moved && want(&ws[i]) {
+			todo = append(todo, i)
+		}
+	}
+	failed := map[int]bool{} // not in the known slot
+	for len(todo) > 0 {
+		var later []int
+		var cands []candidate
+		asked, full := map[*place]bool{}, 0
+		for _, i := range todo {
+			w := &ws[i]
+			p := f.place(f.d.Goroutines[w.g].Stack)
+			switch {
+			case p.slot >= 0 && p.slot+8 <= len(w.top) && !failed[i]:
+				cands = append(cands, candidate{i, p.slot, binary.LittleEndian.Uint64(w.top[p.slot:])})
+			case full < maxFull && (failed[i] || !asked[p]):
+				asked[p] = true
+				full++
+				cands = w.candidates(i, cands)
+			default:
+				later = append(later, i)
+			}
+		}
+		found, err := f.tryCandidates(ws, cands, size, accept)
+		if err != nil {
+			return err
+		}
+		for _, i := range found.missed {
+			if !failed[i] && found.single[i] {
+				failed[i] = true
+				later = append(later, i)
+			}
+		}
+		todo = later
+	}
+	return nil
+}
+
+// candidates adds the words on the top of w's stack that may be pointers to
+// memory elsewhere.
+func (w *waiter) candidates(i int, out []candidate) []candidate {
+	for at := 0; at+8 <= len(w.top); at += 8 {
+		addr := binary.LittleEndian.Uint64(w.top[at:])
+		onStack := addr-w.state.sp < uint64(len(w.top))
+		if addr >= 1<<12 && addr < 1<<47 && addr%8 == 0 && !onStack {
+			out = append(out, candidate{i, at, addr})
+		}
+	}
+	return out
+}
+
+// tried is what came out of candidates.
+type tried struct {
+	missed []int        // the waiters of which none was accepted
+	single map[int]bool // they had one candidate
+}
+
+func (f *finder) tryCandidates(ws []waiter, cands []candidate, size int, accept func(w *waiter, addr uint64, b []byte) bool) (tried, error) {
+	f.begin(len(cands), len(cands)*size)
+	for _, c := range cands {
+		f.want(c.addr, size)
+	}
+	if err := f.run(); err != nil {
+		return tried{}, err
+	}
+	out := tried{single: map[int]bool{}}
+	for first := 0; first < len(cands); {
+		i := cands[first].w
+		last, ok := first, false
+		for ; last < len(cands) && cands[last].w == i; last++ {
+			if b := f.piece(last); !ok && b != nil && accept(&ws[i], cands[last].addr, b) {
+				ok = true
+				f.place(f.d.Goroutines[ws[i].g].Stack).slot = cands[last].slot
+			}
+		}
+		if !ok {
+			out.missed = append(out.missed, i)
+			out.single[i] = last == first+1
+		}
+		first = last
+	}
+	return out, nil
+}
+
+// findConds makes sure of the conditions that searchConds found: a goroutine that
+// waits on one has its sudog in its list.
+func (f *finder) findConds(ctx context.Context) error {
+	members := map[uint64]map[uint64]uint64{} // by condition, by g, the sudog
+	for i := range f.waiters {
+		w := &f.waiters[i]
+		if w.moved || w.cond == 0 {
+			continue
+		}
+		list, ok := members[w.cond]
+		if !ok {
+			var err error
+			if list, err = f.condList(ctx, w.cond); err != nil {
+				return err
+			}
+			members[w.cond] = list
+		}
+		g := f.d.Goroutines[w.g].Addr
+		addr, ok := list[g]
+		if !ok {
+			w.cond = 0
+			continue
+		}
+		w.first, w.n = int32(len(f.sudogs)), 1
+		f.sudogs = append(f.sudogs, sudog{addr: addr, g: g, object: f.condAt(w.cond), how: w.how})
+	}
+	return nil
+}
