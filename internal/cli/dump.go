@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"regexp"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"gopherscope/internal/dump"
 	"gopherscope/internal/goruntime"
 	"gopherscope/internal/report"
-	"gopherscope/internal/snapshot"
 )
 
 // dumpOptions are the choices of gopherscope dump.
@@ -34,9 +32,10 @@ func newDump(t *terminal) *cobra.Command {
 		createdBy, stack string
 	}
 	cmd := &cobra.Command{
-		Use:   "dump [flags] PID",
+		Use:   "dump [flags] PID | CORE",
 		Short: "Print the stacks of all goroutines, without stopping the process",
-		Long: `Print the stacks of all goroutines of a live Go process, without stopping it.
+		Long: `Print the stacks of all goroutines of a live Go process, without stopping it, or
+of a dead one, from its core file.
 
 The text is that of Go's own tracebacks, so that tools which read those read
 this; only arguments are always "(...)". A goroutine that runs on a CPU, or that
@@ -49,10 +48,11 @@ combined, and work with every form of output.`,
   gopherscope dump --group 1234
   gopherscope dump --state waiting --reason 'chan receive' --stack 'main\.' 1234
   gopherscope dump --json 1234 > goroutines.jsonl
-  gopherscope dump --pprof -o goroutines.pb.gz 1234 && go tool pprof goroutines.pb.gz`,
+  gopherscope dump --pprof -o goroutines.pb.gz 1234 && go tool pprof goroutines.pb.gz
+  gopherscope dump --exe ./server core.1234`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("dump takes one PID, got %d operands", len(args))
+				return usagef("dump takes one PID or core file, got %d operands", len(args))
 			}
 			o.operand = args[0]
 			if err := o.parse(f.goids, f.states, f.createdBy, f.stack); err != nil {
@@ -73,6 +73,7 @@ combined, and work with every form of output.`,
 	fl.StringVar(&f.stack, "stack", "", "only goroutines with a function on their stack that matches this regexp")
 	fl.BoolVar(&o.filter.All, "all", false, "the runtime's own goroutines and frames, too")
 	fl.BoolVar(&o.labels, "labels", false, "pprof labels in the text, as Go 1.27 prints them")
+	fl.StringVar(&o.exe, "exe", "", "the executable of the core file, if it is not where it was")
 	fl.SortFlags = false
 	return cmd
 }
@@ -118,7 +119,7 @@ func runDump(ctx context.Context, t *terminal, o *dumpOptions) error {
 	if o.pprof && o.output == "" && columns(t.Out) > 0 {
 		return usagef("a profile is no text: write it to a file with --output")
 	}
-	src, err := openDumpTarget(o.operand)
+	src, err := openDumpOrCore(o.operand, o.exe)
 	if err != nil {
 		return err
 	}
@@ -126,8 +127,11 @@ func runDump(ctx context.Context, t *terminal, o *dumpOptions) error {
 	for _, note := range src.target.Notes {
 		t.notef("note: %s", note)
 	}
-	d, takeErr := snapshot.Take(ctx, src.target, &src.options)
-	if takeErr = src.explain(takeErr); d == nil {
+	if src.core != nil && src.core.Missing() > 0 {
+		t.notef("note: the core file was cut short: %d bytes of memory are missing", src.core.Missing())
+	}
+	d, takeErr := src.take(ctx)
+	if d == nil {
 		return takeErr
 	}
 	out, err := openOutput(o.output, t.Out)
@@ -139,13 +143,4 @@ func runDump(ctx context.Context, t *terminal, o *dumpOptions) error {
 	err = errors.Join(w.write(out), out.Close())
 	t.notef("%s", sum.Text())
 	return errors.Join(takeErr, outputError(err, o.output))
-}
-
-// parsePID reads the operand of a command that works on one process.
-func parsePID(operand string) (int, error) {
-	pid, err := strconv.ParseInt(operand, 10, 32)
-	if err != nil || pid <= 0 {
-		return 0, withHint(usagef("%q is not a PID", operand), "gopherscope ps lists the Go processes on this host")
-	}
-	return int(pid), nil
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -24,7 +23,7 @@ func explainMemory(pid int, err error) error {
 		return withHint(err, "nothing is left of the goroutines of a process that has ended; gopherscope ps lists those that run")
 	case errors.Is(err, process.ErrExec):
 		return withHint(err, "run the command again for the goroutines of the new program")
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EPERM):
+	case errors.Is(err, process.ErrPermission), errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return withHint(err, "%s", memoryHint(readAccess(pid)))
 	}
 	return err

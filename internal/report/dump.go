@@ -87,7 +87,7 @@ func (s *DumpSummary) Text() string {
 	if c.noStack > 0 {
 		why := d.NoSample
 		if why == "" {
-			why = "their registers are on a CPU"
+			why = "their threads were not seen in Go code"
 		}
 		fmt.Fprintf(&b, "; %d running without a stack: %s", c.noStack, why)
 	}
