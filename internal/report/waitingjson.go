@@ -1,0 +1,161 @@
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"gopherscope/internal/dump"
+)
+
+// jsonObject is an object's JSON form; the order of the keys is the order in the
+// line. Of the three states it has that of its kind.
+type jsonObject struct {
+	Type string `json:"type"`
+	Kind string `json:"kind"`
+	Addr string `json:"addr,omitempty"`
+	*jsonChan
+	*jsonLock
+	*jsonCounter
+	Verdict     string       `json:"verdict"`
+	WaiterCount int          `json:"waiter_count"`
+	Waiters     []jsonWaiter `json:"waiters"`
+	Refs        []jsonRef    `json:"refs"`
+	RefsMore    int          `json:"refs_more,omitempty"`
+	Global      string       `json:"global"`
+}
+
+type jsonChan struct {
+	Elem      string `json:"elem,omitempty"`
+	Len       uint64 `json:"len"`
+	Cap       uint64 `json:"cap"`
+	Closed    bool   `json:"closed"`
+	Timer     bool   `json:"timer"`
+	Receivers int    `json:"receivers"`
+	Senders   int    `json:"senders"`
+	QueueCut  bool   `json:"queue_cut,omitempty"`
+}
+
+type jsonLock struct {
+	Locked   bool  `json:"locked"`
+	Starving bool  `json:"starving"`
+	Queued   int   `json:"queued"`
+	Writer   *bool `json:"writer,omitempty"`
+	Readers  *int  `json:"readers,omitempty"`
+}
+
+type jsonCounter struct {
+	Counter int `json:"counter"`
+	Waiting int `json:"waiting"`
+}
+
+type jsonWaiter struct {
+	How    string   `json:"how"`
+	Select bool     `json:"select"`
+	Func   string   `json:"func,omitempty"`
+	File   string   `json:"file,omitempty"`
+	Line   int32    `json:"line,omitempty"`
+	GoIDs  []uint64 `json:"goids"`
+}
+
+type jsonRef struct {
+	GoID uint64 `json:"goid"`
+	Near bool   `json:"near"`
+}
+
+var globalNames = [...]string{
+	dump.GlobalNone: "none", dump.GlobalNear: "near", dump.GlobalExact: "exact", dump.GlobalSelf: "self",
+}
+
+type jsonCycle struct {
+	Type    string   `json:"type"`
+	GoIDs   []uint64 `json:"goids"`
+	Objects []string `json:"objects"`
+	Global  bool     `json:"global"`
+}
+
+type jsonWaitingSummary struct {
+	Type       string `json:"type"`
+	Waiters    int    `json:"waiters"`
+	Objects    int    `json:"objects"`
+	Cycles     int    `json:"cycles"`
+	Moved      int    `json:"moved"`
+	Unknown    int    `json:"unknown"`
+	Unsearched int    `json:"unsearched"`
+}
+
+// JSON writes one JSON object a line: the objects, the cycles, a summary.
+// docs/usage/waiting-on.md has the keys.
+func (r *Waiting) JSON(w io.Writer) error {
+	b := buffer{w: w}
+	write := func(v any) error {
+		line, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		return b.line(append(append(b.b, line...), '\n'))
+	}
+	for i := range r.Waiting.Objects {
+		if o := &r.Waiting.Objects[i]; r.shows(o) {
+			if err := write(r.jsonObject(o)); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range r.Waiting.Cycles {
+		if c := &r.Waiting.Cycles[i]; r.showsCycle(c) {
+			if err := write(r.jsonCycle(c)); err != nil {
+				return err
+			}
+		}
+	}
+	wt := r.Waiting
+	if err := write(&jsonWaitingSummary{
+		Type: "summary", Waiters: wt.Waiters, Objects: len(wt.Objects), Cycles: len(wt.Cycles),
+		Moved: wt.Moved, Unknown: wt.Unknown, Unsearched: wt.Unsearched,
+	}); err != nil {
+		return err
+	}
+	return b.Flush()
+}
+
+func (r *Waiting) jsonObject(o *dump.WaitObject) *jsonObject {
+	j := &jsonObject{
+		Type: "object", Kind: o.Kind.String(), Verdict: o.Verdict().String(), WaiterCount: len(o.Waiters),
+		Refs: make([]jsonRef, len(o.Refs)), RefsMore: o.RefsMore, Global: globalNames[o.Global],
+	}
+	if o.Addr != 0 {
+		j.Addr = address(o)
+	}
+	switch o.Kind {
+	case dump.KindChan:
+		c := jsonChan(o.Chan)
+		j.jsonChan = &c
+	case dump.KindMutex:
+		j.jsonLock = &jsonLock{Locked: o.Lock.Locked, Starving: o.Lock.Starving, Queued: o.Lock.Queued}
+	case dump.KindRWMutex:
+		j.jsonLock = &jsonLock{o.Lock.Locked, o.Lock.Starving, o.Lock.Queued, &o.Lock.Writer, &o.Lock.Readers}
+	case dump.KindWaitGroup:
+		j.jsonCounter = &jsonCounter{o.Group.Counter, o.Group.Waiting}
+	}
+	for _, g := range r.fold(o) {
+		j.Waiters = append(j.Waiters, jsonWaiter{g.how.String(), g.isCase, g.place.Func, g.place.File, g.place.Line, g.ids})
+	}
+	for i, ref := range o.Refs {
+		j.Refs[i] = jsonRef{r.Dump.Goroutines[ref.G].ID, ref.Near}
+	}
+	return j
+}
+
+func (r *Waiting) jsonCycle(c *dump.WaitCycle) *jsonCycle {
+	j := &jsonCycle{Type: "cycle", Global: c.Global}
+	for _, g := range c.Goroutines {
+		j.GoIDs = append(j.GoIDs, r.Dump.Goroutines[g].ID)
+	}
+	for _, o := range c.Objects {
+		j.Objects = append(j.Objects, address(&r.Waiting.Objects[o]))
+	}
+	return j
+}
+
+func address(o *dump.WaitObject) string { return fmt.Sprintf("%#x", o.Addr) }
