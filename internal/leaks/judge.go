@@ -10,10 +10,6 @@ import (
 // first two tell which goroutines last, each other one whether there are more.
 const minSnapshots = 4
 
-// minGrowth is by how many lasting goroutines a site must have grown. It is what
-// the test of chance in growing asks for when none goes away.
-const minGrowth = 4
-
 // judge makes a Site of what was seen of one.
 func (w *Watch) judge(s *site) Site {
 	n := &s.now
@@ -31,9 +27,6 @@ func (w *Watch) judge(s *site) Site {
 	}
 	if p := w.report.Period; p > 0 {
 		out.PerMinute = math.Round(10*float64(out.Net())*float64(time.Minute)/float64(p)) / 10
-	}
-	if n.main {
-		return out // it may wait for ever: the program ends with it
 	}
 	suspect := func(g Grade, format string, args ...any) {
 		out.Grade = max(out.Grade, g)
@@ -59,7 +52,7 @@ type trend struct {
 	in, out   int // how many came to last, and how many of those that did went away
 	intervals int
 	rises     int  // in how many intervals the number rose
-	lately    bool // it rose in the last half of the intervals
+	lately    bool // it rose in the later half of them, rounded down
 }
 
 func (s *site) trend(last int) trend {
@@ -71,18 +64,18 @@ func (s *site) trend(last int) trend {
 		t.out += s.out[i]
 		if s.in[i] > s.out[i] {
 			t.rises++
-			t.lately = t.lately || i-1 > t.intervals/2
+			t.lately = t.lately || i-1 > t.intervals-t.intervals/2
 		}
 	}
 	return t
 }
 
 // growing says whether the site grows as a leak does: see the package's comment.
-// Goroutines that come and go at random, in and out of them on average, make a
-// number that is spread by the root of in+out.
+// A number that in and out goroutines change at random is spread by the root of
+// in+out; when none goes away, that asks for four that came.
 func (t *trend) growing() bool {
 	net := t.in - t.out
-	return net >= minGrowth && net*net >= 4*(t.in+t.out) && t.out <= t.in/4 &&
+	return net > 0 && net*net >= 4*(t.in+t.out) && t.out <= t.in/4 &&
 		t.rises >= max(2, (t.intervals+1)/2) && t.lately
 }
 

@@ -14,7 +14,6 @@ type view struct {
 	count           int
 	unmoved         int // since the first snapshot
 	leaked, forever int
-	main            bool          // it has the main goroutine
 	oldest, waiting time.Duration // at least
 	states          []dump.StateCount
 	top             group // with the stack that most have
@@ -147,9 +146,8 @@ func (v *viewer) see(g *dump.Goroutine, t *tracked) {
 	n.count++
 	reason := v.d.ReasonOf(g)
 	waited := v.waited(t)
-	switch main := v.d.Sites[g.Start].Func == "runtime.main"; {
-	case main:
-		n.main = true
+	switch {
+	case v.d.Sites[g.Start].Func == "runtime.main": // may wait for ever: the program ends with it
 	case t.leaked:
 		n.leaked++
 	case endless[reason]:
@@ -177,9 +175,10 @@ func (v *viewer) see(g *dump.Goroutine, t *tracked) {
 	}
 }
 
-// since is the time from mono to the snapshot; 0 if it is not known.
+// since is the time from mono to the snapshot; 0 if mono is not known, negative if
+// it makes no sense.
 func (v *viewer) since(mono int64) time.Duration {
-	if mono == 0 || mono > v.d.Mono {
+	if mono <= 0 {
 		return 0
 	}
 	return time.Duration(v.d.Mono - mono)
