@@ -61,9 +61,10 @@ type Options struct {
 	// Deadline is for how long Sample waits for each batch of threads to run; the
 	// default is 20 ms. It is over sooner when all have a sample.
 	Deadline time.Duration
-	// Period is the CPU time of its own after which a thread is sampled: 10 µs, the
-	// kernel's minimum, or more (kernel/events/core.c,
-	// perf_swevent_start_hrtimer); the default is 100 µs.
+	// Period is the CPU time of its own after which a thread is sampled, 50 µs or
+	// more; the default is 300 µs. The thread is interrupted once more in each
+	// period until this process has got to run and taken the sample. An interrupt
+	// takes 2 µs, on some virtual machines 40.
 	Period time.Duration
 	// Stack is how many bytes of each stack to copy; the default is MaxStack.
 	Stack int
@@ -75,9 +76,9 @@ type Options struct {
 // The defaults.
 const (
 	defaultDeadline = 20 * time.Millisecond
-	defaultPeriod   = 100 * time.Microsecond
+	defaultPeriod   = 300 * time.Microsecond
 	defaultBatch    = 512
-	minPeriod       = 10 * time.Microsecond
+	minPeriod       = 50 * time.Microsecond // the kernel's is 10 µs, which leaves some machines time for nothing else
 )
 
 // A Sampler samples threads. It holds nothing between two calls, and is safe for
@@ -152,11 +153,16 @@ func denied() string {
 	if err != nil { // the file is there whenever perf is: perf_event_open(2)
 		return "there is no " + path + ": the kernel has no perf events"
 	}
-	level := strings.TrimSpace(string(text))
+	return advice(strings.TrimSpace(string(text)))
+}
+
+// advice is what to do at a value of kernel.perf_event_paranoid. Those above 2
+// are of some distributions.
+func advice(level string) string {
 	switch level {
 	case "-1", "0", "1", "2":
-		return "kernel.perf_event_paranoid is " + level +
-			", which lets everybody sample processes of their own: this is another user's, or a container's seccomp filter forbids it; run as root or with CAP_PERFMON and CAP_SYS_PTRACE"
+		return "kernel.perf_event_paranoid is " + level + ", which lets everybody sample processes of their own, " +
+			"but this is another user's, or a seccomp filter forbids it; run as root, or with CAP_PERFMON and CAP_SYS_PTRACE"
 	}
-	return "kernel.perf_event_paranoid is " + level + ": set it to 2, or run as root or with CAP_PERFMON"
+	return "kernel.perf_event_paranoid is " + level + "; set it to 2, or run as root or with CAP_PERFMON"
 }

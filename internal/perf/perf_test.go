@@ -37,8 +37,8 @@ func (s *spinner) spin(mark *uint64) {
 
 const markTop = 0x5eed << 40 // the upper bits of what is on the stack
 
-func startSpinner(t testing.TB) *spinner {
-	t.Helper()
+// newSpinner starts a thread that spins until its end.
+func newSpinner() *spinner {
 	s := &spinner{ended: make(chan struct{})}
 	ready := make(chan struct{})
 	go func() {
@@ -50,6 +50,12 @@ func startSpinner(t testing.TB) *spinner {
 		s.spin(&mark)
 	}()
 	<-ready
+	return s
+}
+
+func startSpinner(t testing.TB) *spinner {
+	t.Helper()
+	s := newSpinner()
 	t.Cleanup(s.end)
 	return s
 }
