@@ -21,6 +21,7 @@ type dumpOptions struct {
 	json    bool
 	pprof   bool
 	labels  bool
+	waiting bool
 	output  string
 }
 
@@ -73,6 +74,7 @@ combined, and work with every form of output.`,
 	fl.StringVar(&f.stack, "stack", "", "only goroutines with a function on their stack that matches this regexp")
 	fl.BoolVar(&o.filter.All, "all", false, "the runtime's own goroutines and frames, too")
 	fl.BoolVar(&o.labels, "labels", false, "pprof labels in the text, as Go 1.27 prints them")
+	fl.BoolVar(&o.waiting, "waiting-on", false, "instead of stacks, the objects that goroutines wait on, and deadlocks")
 	fl.StringVar(&o.exe, "exe", "", "the executable of the core file, if it is not where it was")
 	fl.SortFlags = false
 	return cmd
@@ -82,6 +84,9 @@ combined, and work with every form of output.`,
 func (o *dumpOptions) parse(goids []uint, states []string, createdBy, stack string) error {
 	if o.pprof && (o.json || o.group) {
 		return usagef("--pprof cannot be combined with --json or --group")
+	}
+	if o.waiting && (o.pprof || o.group || o.labels) {
+		return usagef("--waiting-on cannot be combined with --pprof, --group or --labels")
 	}
 	for _, id := range goids {
 		o.filter.GoIDs = append(o.filter.GoIDs, uint64(id))
@@ -137,6 +142,10 @@ func runDump(ctx context.Context, t *terminal, o *dumpOptions) error {
 	out, err := openOutput(o.output, t.Out)
 	if err != nil {
 		return errors.Join(takeErr, err)
+	}
+	if o.waiting {
+		err = errors.Join(runWaitingOn(ctx, t, src.target, d, &o.filter, o.json, out), out.Close())
+		return errors.Join(takeErr, outputError(err, o.output))
 	}
 	sum := &report.DumpSummary{Dump: d, Err: takeErr}
 	w := &dumpWriter{d: d, opts: o, sum: sum, src: src}
