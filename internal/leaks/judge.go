@@ -75,7 +75,7 @@ func (s *site) trend(last int) trend {
 // in+out; when none goes away, that asks for four that came.
 func (t *trend) growing() bool {
 	net := t.in - t.out
-	return net > 0 && net*net >= 4*(t.in+t.out) && t.out <= t.in/4 &&
+	return net*net >= 4*(t.in+t.out) && t.out <= t.in/4 &&
 		t.rises >= max(2, (t.intervals+1)/2) && t.lately
 }
 
