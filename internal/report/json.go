@@ -1,7 +1,6 @@
 package report
 
 import (
-	"encoding/json"
 	"io"
 	"strconv"
 	"time"
@@ -153,11 +152,7 @@ func appendLocation(b []byte, l event.Location) []byte {
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			quoted, err := json.Marshal(s) // invalid UTF-8 becomes U+FFFD
-			if err != nil {
-				return append(b, `""`...)
-			}
-			return append(b, quoted...)
+			return appendQuotedJSON(b, s)
 		}
 	}
 	b = append(b, '"')
