@@ -23,10 +23,16 @@ type Image struct {
 	maps []process.Mapping // by address, those that are no code too
 }
 
-// code are the mappings of an image's code.
-func (im *Image) code() []process.Mapping {
+// code are the mappings of an image's code: just the one with the address at which
+// the kernel started the program, if it is there. Of a mapping that the file has no
+// program header for, as gcore leaves out what nobody wrote to, it is not known
+// what it was for.
+func (im *Image) code(entry uint64) []process.Mapping {
 	var out []process.Mapping
 	for _, m := range im.maps {
+		if m.Start <= entry && entry < m.End {
+			return []process.Mapping{m}
+		}
 		if m.Exec {
 			out = append(out, m)
 		}
@@ -58,9 +64,8 @@ func (f *File) groupImages(mapped []process.Mapping) []Image {
 	var all []Image
 	index := map[string]int{}
 	for _, m := range mapped {
-		if l := f.loadAt(m.Start); l != nil {
-			m.Exec, m.Write = l.flags&elf.PF_X != 0, l.flags&elf.PF_W != 0
-		}
+		l := f.loadAt(m.Start)
+		m.Exec = l == nil || l.flags&elf.PF_X != 0
 		i, ok := index[m.Path]
 		if !ok {
 			i = len(all)
@@ -70,7 +75,7 @@ func (f *File) groupImages(mapped []process.Mapping) []Image {
 		}
 		all[i].maps = append(all[i].maps, m)
 	}
-	all = slices.DeleteFunc(all, func(im Image) bool { return len(im.code()) == 0 })
+	all = slices.DeleteFunc(all, func(im Image) bool { return len(im.code(f.entry)) == 0 })
 	slices.SortStableFunc(all, func(a, b Image) int {
 		switch x, y := a.contains(f.entry), b.contains(f.entry); {
 		case x && !y:
@@ -96,7 +101,7 @@ func (f *File) UseExecutable(path string, segments []process.Segment) (bias uint
 	var first error
 	for i := range f.images {
 		im := &f.images[i]
-		bias, err := process.Bias(im.Path, im.code(), segments, f.page)
+		bias, err := process.Bias(im.Path, im.code(f.entry), segments, f.page)
 		if err == nil {
 			if err = f.sameFile(im, osf); err == nil {
 				f.exe = executable{r: osf, maps: im.maps, segs: slices.Clone(segments)}
