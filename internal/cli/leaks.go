@@ -8,9 +8,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"gopherscope/internal/dump"
 	"gopherscope/internal/leaks"
 	"gopherscope/internal/report"
 	"gopherscope/internal/snapshot"
+	"gopherscope/internal/waiton"
 )
 
 // leaksOptions are the choices of gopherscope leaks.
@@ -134,8 +136,8 @@ type leakWatcher struct {
 	taken    int
 }
 
-// run takes the snapshots at equal distances, and returns what ended it early: nil
-// if that is ctx. A snapshot that takes longer than the distance delays the next.
+// run takes the snapshots at equal distances, and returns the error that ended it
+// early: none if that was ctx. A snapshot that takes longer than the distance delays the next.
 func (w *leakWatcher) run(ctx context.Context) error {
 	defer w.progress("")
 	began := time.Now()
@@ -157,6 +159,9 @@ func (w *leakWatcher) run(ctx context.Context) error {
 			w.watch.Add(d)
 			w.taken++
 		}
+		if err == nil && i == planned-1 {
+			return w.references(ctx, d)
+		}
 		switch {
 		case ctx.Err() != nil:
 			w.term.notef("ended early, after %d of %d snapshots", w.taken, planned)
@@ -165,6 +170,21 @@ func (w *leakWatcher) run(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// references adds who refers to what the goroutines of the last snapshot wait on.
+func (w *leakWatcher) references(ctx context.Context, d *dump.Dump) error {
+	w.progress("references")
+	waiting, err := waiton.Find(ctx, w.src.target, d)
+	switch {
+	case ctx.Err() != nil:
+		w.term.notef("ended early: who refers to what the goroutines wait on is not known")
+		return nil
+	case err != nil:
+		return err
+	}
+	w.watch.AddWaiting(d, waiting)
 	return nil
 }
 

@@ -18,7 +18,7 @@ func (w *Watch) judge(s *site) Site {
 	out := Site{
 		Created: s.created, Start: n.start,
 		Count: n.count, Counts: s.counts, New: s.new, Gone: s.gone,
-		Unmoved: n.unmoved, Leaked: n.leaked, Forever: n.forever, Stuck: n.top.stuck,
+		Unmoved: n.unmoved, Leaked: n.leaked, Forever: n.forever, Stuck: n.top.stuck, Unreferenced: n.unreferenced,
 		Oldest: n.oldest, Waiting: n.waiting,
 		States: n.states, Stack: n.stack, GoIDs: n.top.goids,
 	}
@@ -43,6 +43,9 @@ func (w *Watch) judge(s *site) Site {
 	}
 	if s.stuck() {
 		suspect(Stuck, "%d have been in the same wait, with the same stack, for at least %s, and none has moved; a pool that is idle looks like this too", n.top.stuck, StuckTime)
+	}
+	if out.Grade != None && n.unreferenced > 0 {
+		out.Evidence = append(out.Evidence, fmt.Sprintf("no other goroutine's stack and no variable refers to what %d of them wait on; the heap is not searched", n.unreferenced))
 	}
 	return out
 }

@@ -80,7 +80,7 @@ type Report struct {
 // that they start at, with the goroutines that it created.
 type Site struct {
 	Grade    Grade
-	Evidence []string // what speaks for a leak, the strongest first, else what is known; sentences
+	Evidence []string // what speaks for a leak, the strongest first; sentences. None if nothing does
 
 	Created dump.Site // the go statement; zero if unknown
 	Start   dump.Site // the function that most of them began at
@@ -96,6 +96,10 @@ type Site struct {
 	Leaked  int // found to be leaked by the runtime
 	Forever int // blocked for ever by definition
 	Stuck   int // that have the common stack and have been in the same wait for StuckTime
+
+	// Unreferenced is how many wait on objects that no other goroutine's stack and
+	// no variable refers to (dump.VerdictUnreferenced); 0 if it is not known.
+	Unreferenced int
 
 	Oldest  time.Duration // for how long the oldest exists at least
 	Waiting time.Duration // for how long one has been in the same wait at least

@@ -343,6 +343,32 @@ func TestReport(t *testing.T) {
 	}
 }
 
+func TestAddWaiting(t *testing.T) {
+	d := dumpOf(boot, with(state(goruntime.Leaked, "select"), steady(waiter, 5))(0))
+	waiters := func(gs ...int32) (ws []dump.Waiter) {
+		for _, g := range gs {
+			ws = append(ws, dump.Waiter{G: g})
+		}
+		return ws
+	}
+	objects := []dump.WaitObject{
+		{Addr: 1, Waiters: waiters(0, 1, 2)},
+		{Addr: 2, Waiters: waiters(1), Global: dump.GlobalExact},
+		{Addr: 3, Waiters: waiters(2)},
+		{Addr: 4, Waiters: waiters(3), Refs: []dump.ObjectRef{{G: 4}}},
+	}
+	for range 2 { // in any order of the objects
+		var w Watch
+		w.Add(d)
+		w.AddWaiting(d, &dump.Waiting{Objects: objects})
+		s := w.Report().Sites[0]
+		if s.Unreferenced != 2 || !strings.Contains(s.Evidence[1], " what 2 of them wait on") {
+			t.Errorf("%d unreferenced, want 0 and 2: %q", s.Unreferenced, s.Evidence)
+		}
+		slices.Reverse(objects)
+	}
+}
+
 // Hardly anything that is true of a process is true of a Dump of hostile memory.
 func TestHostile(t *testing.T) {
 	r := watch(3, func(k int) []one {

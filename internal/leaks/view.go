@@ -14,6 +14,7 @@ type view struct {
 	count           int
 	unmoved         int // since the first snapshot
 	leaked, forever int
+	unreferenced    int
 	oldest, waiting time.Duration // at least
 	states          []dump.StateCount
 	top             group // with the stack that most have

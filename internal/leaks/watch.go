@@ -102,6 +102,27 @@ func (w *Watch) begin(d *dump.Dump) {
 	}
 }
 
+// AddWaiting adds what the goroutines of d, the last Dump that was added, wait on.
+func (w *Watch) AddWaiting(d *dump.Dump, waiting *dump.Waiting) {
+	unreferenced := map[int32]bool{}
+	for i := range waiting.Objects {
+		o := &waiting.Objects[i]
+		for _, waiter := range o.Waiters {
+			sofar, known := unreferenced[waiter.G]
+			unreferenced[waiter.G] = o.Verdict() == dump.VerdictUnreferenced && (sofar || !known)
+		}
+	}
+	for i, yes := range unreferenced {
+		if !yes {
+			continue
+		}
+		n, ok := slices.BinarySearchFunc(w.live, d.Goroutines[i].ID, func(t tracked, id uint64) int { return cmp.Compare(t.id, id) })
+		if ok {
+			w.sites[w.live[n].site].now.unreferenced++
+		}
+	}
+}
+
 // grow makes s long enough to have an element with index i.
 func grow(s *[]int, i int) {
 	for len(*s) <= i {

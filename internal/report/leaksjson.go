@@ -21,28 +21,29 @@ type leaksJSON struct {
 
 // jsonLeak is a site's JSON form; the order of the keys is the order in the line.
 type jsonLeak struct {
-	Type       string      `json:"type"`
-	Grade      string      `json:"grade"`
-	Evidence   []string    `json:"evidence"`
-	CreatedBy  *jsonPlace  `json:"created_by"`
-	Start      *jsonPlace  `json:"start"`
-	Count      int         `json:"count"`
-	FirstCount int         `json:"first_count"`
-	Counts     []int       `json:"counts"`
-	New        int         `json:"new"`
-	Gone       int         `json:"gone"`
-	Net        int         `json:"net"`
-	PerMinute  float64     `json:"per_minute"`
-	Unmoved    int         `json:"unmoved"`
-	Leaked     int         `json:"runtime_leaked"`
-	Forever    int         `json:"blocked_forever"`
-	OldestNs   int64       `json:"oldest_at_least_ns"`
-	WaitNs     int64       `json:"wait_at_least_ns"`
-	States     []jsonState `json:"states"`
-	StackCount int         `json:"stack_count"`
-	GoIDs      []uint64    `json:"goids"`
-	Stack      []jsonFrame `json:"stack"`
-	StackCut   bool        `json:"stack_cut,omitempty"`
+	Type         string      `json:"type"`
+	Grade        string      `json:"grade"`
+	Evidence     []string    `json:"evidence"`
+	CreatedBy    *jsonPlace  `json:"created_by"`
+	Start        *jsonPlace  `json:"start"`
+	Count        int         `json:"count"`
+	FirstCount   int         `json:"first_count"`
+	Counts       []int       `json:"counts"`
+	New          int         `json:"new"`
+	Gone         int         `json:"gone"`
+	Net          int         `json:"net"`
+	PerMinute    float64     `json:"per_minute"`
+	Unmoved      int         `json:"unmoved"`
+	Leaked       int         `json:"runtime_leaked"`
+	Forever      int         `json:"blocked_forever"`
+	Unreferenced int         `json:"unreferenced"`
+	OldestNs     int64       `json:"oldest_at_least_ns"`
+	WaitNs       int64       `json:"wait_at_least_ns"`
+	States       []jsonState `json:"states"`
+	StackCount   int         `json:"stack_count"`
+	GoIDs        []uint64    `json:"goids"`
+	Stack        []jsonFrame `json:"stack"`
+	StackCut     bool        `json:"stack_cut,omitempty"`
 }
 
 type jsonPlace struct {
@@ -87,7 +88,7 @@ func (j *leaksJSON) Site(s *leaks.Site) error {
 		Type: "leak_suspect", Grade: s.Grade.Key(), Evidence: s.Evidence,
 		CreatedBy: placeOf(&s.Created), Start: placeOf(&s.Start),
 		Count: s.Count, FirstCount: s.Counts[0], Counts: s.Counts, New: s.New, Gone: s.Gone, Net: s.Net(),
-		PerMinute: s.PerMinute, Unmoved: s.Unmoved, Leaked: s.Leaked, Forever: s.Forever,
+		PerMinute: s.PerMinute, Unmoved: s.Unmoved, Leaked: s.Leaked, Forever: s.Forever, Unreferenced: s.Unreferenced,
 		OldestNs: int64(s.Oldest), WaitNs: int64(s.Waiting),
 		StackCount: s.StackCount, GoIDs: s.GoIDs, StackCut: s.Stack.Cut,
 		States: []jsonState{}, Stack: []jsonFrame{},
