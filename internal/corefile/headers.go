@@ -28,11 +28,13 @@ const (
 func (f *File) readHeaders() ([]elf.Prog64, error) {
 	var h elf.Header64
 	var raw [headerSize]byte
-	if err := f.readFull(raw[:], 0); err != nil && !errors.Is(err, ErrTruncated) {
+	if err := f.readFull(raw[:min(headerSize, f.size)], 0); err != nil {
 		return nil, err
-	} else if string(raw[:4]) != elf.ELFMAG {
+	}
+	if string(raw[:4]) != elf.ELFMAG {
 		return nil, ErrNotELF
-	} else if err != nil {
+	}
+	if f.size < headerSize {
 		return nil, fmt.Errorf("%w: it ends in its header", ErrTruncated)
 	}
 	if err := f.checkIdent(raw[:]); err != nil {

@@ -81,13 +81,15 @@ func openExecutable(core *corefile.File, exe string) (*Target, error) {
 func (t *Target) checkModule(core *corefile.File, bias uint64) error {
 	m := t.Bin.Module()
 	buf := make([]byte, 8*len(m.Words))
+	other := func(err error) error {
+		return fmt.Errorf("%w: %s: runtime.moduledata: %w", corefile.ErrOtherBuild, process.Printable(t.Bin.Path()), err)
+	}
 	if err := core.ReadMem(m.Addr+bias, buf); err != nil {
-		return fmt.Errorf("read moduledata: %w", err)
+		return other(err)
 	}
 	for i, want := range m.Words {
 		if got := binary.LittleEndian.Uint64(buf[8*i:]); got != want && got != want+bias {
-			return fmt.Errorf("%w: %s: its runtime.moduledata differs at %d",
-				corefile.ErrOtherBuild, process.Printable(t.Bin.Path()), 8*i)
+			return other(fmt.Errorf("%#x at %d, %#x in the file", got, 8*i, want))
 		}
 	}
 	return nil
