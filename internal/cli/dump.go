@@ -22,16 +22,20 @@ type dumpOptions struct {
 	pprof   bool
 	labels  bool
 	waiting bool
+	states  bool // no stacks
 	output  string
+}
+
+// filterFlags are the filter of gopherscope dump as it is on the command line.
+type filterFlags struct {
+	goids            []uint
+	states           []string
+	createdBy, stack string
 }
 
 func newDump(t *terminal) *cobra.Command {
 	var o dumpOptions
-	var f struct {
-		goids            []uint
-		states           []string
-		createdBy, stack string
-	}
+	var f filterFlags
 	cmd := &cobra.Command{
 		Use:   "dump [flags] PID | CORE",
 		Short: "Print the stacks of all goroutines, without stopping the process",
@@ -39,8 +43,8 @@ func newDump(t *terminal) *cobra.Command {
 of a dead one, from its core file.
 
 The text is that of Go's own tracebacks, so that tools which read those read
-this; only arguments are always "(...)". A goroutine that runs on a CPU, or that
-never held still, has a line that says so instead of a stack.
+this; only arguments are always "(...)". Goroutines that run on a CPU are sampled,
+where the host permits it. One that has no stack has a line that says why.
 
 Each goroutine is shown as it was at some moment of the reading, which takes
 milliseconds; the summary on standard error says how long it took. Filters can be
@@ -56,12 +60,17 @@ combined, and work with every form of output.`,
 				return usagef("dump takes one PID or core file, got %d operands", len(args))
 			}
 			o.operand = args[0]
-			if err := o.parse(f.goids, f.states, f.createdBy, f.stack); err != nil {
+			if err := o.parse(&f); err != nil {
 				return err
 			}
 			return runDump(cmd.Context(), t, &o)
 		},
 	}
+	addDumpFlags(cmd, &o, &f)
+	return cmd
+}
+
+func addDumpFlags(cmd *cobra.Command, o *dumpOptions, f *filterFlags) {
 	fl := cmd.Flags()
 	fl.BoolVar(&o.group, "group", false, "fold identical stacks, the most frequent first")
 	fl.BoolVar(&o.json, "json", false, "one JSON object a line")
@@ -74,24 +83,24 @@ combined, and work with every form of output.`,
 	fl.StringVar(&f.stack, "stack", "", "only goroutines with a function on their stack that matches this regexp")
 	fl.BoolVar(&o.filter.All, "all", false, "the runtime's own goroutines and frames, too")
 	fl.BoolVar(&o.labels, "labels", false, "pprof labels in the text, as Go 1.27 prints them")
+	fl.BoolVar(&o.states, "states", false, "leave out the stacks: several times faster")
 	fl.BoolVar(&o.waiting, "waiting-on", false, "instead of stacks, the objects that goroutines wait on, and deadlocks")
 	fl.StringVar(&o.exe, "exe", "", "the executable of the core file, if it is not where it was")
 	fl.SortFlags = false
-	return cmd
 }
 
 // parse checks the flags, and fills in the filter.
-func (o *dumpOptions) parse(goids []uint, states []string, createdBy, stack string) error {
+func (o *dumpOptions) parse(f *filterFlags) error {
 	if o.pprof && (o.json || o.group) {
 		return usagef("--pprof cannot be combined with --json or --group")
 	}
 	if o.waiting && (o.pprof || o.group || o.labels) {
 		return usagef("--waiting-on cannot be combined with --pprof, --group or --labels")
 	}
-	for _, id := range goids {
+	for _, id := range f.goids {
 		o.filter.GoIDs = append(o.filter.GoIDs, uint64(id))
 	}
-	for _, name := range states {
+	for _, name := range f.states {
 		s, err := goruntime.ParseStatus(name)
 		if err != nil {
 			return usageError{err}
@@ -99,10 +108,10 @@ func (o *dumpOptions) parse(goids []uint, states []string, createdBy, stack stri
 		o.filter.States = append(o.filter.States, s)
 	}
 	var err error
-	if o.filter.CreatedBy, err = optionalRegexp("--created-by", createdBy); err != nil {
+	if o.filter.CreatedBy, err = optionalRegexp("--created-by", f.createdBy); err != nil {
 		return err
 	}
-	o.filter.Stack, err = optionalRegexp("--stack", stack)
+	o.filter.Stack, err = optionalRegexp("--stack", f.stack)
 	return err
 }
 
@@ -135,6 +144,7 @@ func runDump(ctx context.Context, t *terminal, o *dumpOptions) error {
 	if src.core != nil && src.core.Missing() > 0 {
 		t.notef("note: the core file was cut short: %d bytes of memory are missing", src.core.Missing())
 	}
+	src.options.Stacks = !o.states
 	d, takeErr := src.take(ctx)
 	if d == nil {
 		return takeErr
