@@ -40,7 +40,7 @@ type DumpSummary struct {
 type counts struct {
 	states  map[string]int
 	system  int // the runtime's own
-	noStack int // running, without a stack
+	noStack int // running, without the stack that was asked for
 }
 
 func (s *DumpSummary) count() counts {
@@ -52,7 +52,7 @@ func (s *DumpSummary) count() counts {
 		if g.Has(dump.System) {
 			c.system++
 		}
-		if g.Status == goruntime.Running && g.Source == dump.SourceNone {
+		if g.Status == goruntime.Running && g.Source == dump.SourceNone && s.Dump.HasStacks {
 			c.noStack++
 		}
 	}

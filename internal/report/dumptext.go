@@ -146,7 +146,7 @@ const (
 // stack appends the frames of g and its creator, goroutine parent if that is known.
 func (t *dumpText) stack(b []byte, g *dump.Goroutine, parent uint64) []byte {
 	frames := t.d.Frames(g.Stack, t.o.All)
-	if len(frames) == 0 {
+	if len(frames) == 0 && t.d.HasStacks {
 		b = append(b, unavailable...)
 		b = append(b, whyUnavailable[g.Source]...)
 		b = append(b, '\n')
