@@ -97,6 +97,9 @@ func (o *dumpOptions) parse(f *filterFlags) error {
 	if o.waiting && (o.pprof || o.group || o.labels) {
 		return usagef("--waiting-on cannot be combined with --pprof, --group or --labels")
 	}
+	if o.states && (o.pprof || o.waiting || f.stack != "") {
+		return usagef("--states leaves out the stacks, which --pprof, --waiting-on and --stack need")
+	}
 	for _, id := range f.goids {
 		o.filter.GoIDs = append(o.filter.GoIDs, uint64(id))
 	}
