@@ -256,16 +256,34 @@ func (r *Waiting) appendVerdict(b []byte, o *dump.WaitObject) []byte {
 		}
 		return append(b, "a timer may wake them"...)
 	}
-	b = append(b, "referred to by "...)
-	for i := range o.Refs {
-		if i == namedRefs && len(o.Refs)+o.RefsMore > namedRefs+1 {
-			b = fmt.Appendf(b, "%d more goroutines, ", len(o.Refs)+o.RefsMore-i)
+	return r.appendRefs(append(b, "referred to by "...), o)
+}
+
+// appendRefs appends those that refer to o, first those that do so for sure.
+func (r *Waiting) appendRefs(b []byte, o *dump.WaitObject) []byte {
+	refs := slices.Clone(o.Refs)
+	slices.SortStableFunc(refs, func(a, b dump.ObjectRef) int {
+		switch {
+		case a.Near == b.Near:
+			return 0
+		case b.Near:
+			return -1
+		}
+		return 1
+	})
+	for i, ref := range refs {
+		if i == namedRefs && len(refs)+o.RefsMore > namedRefs+1 {
+			b = fmt.Appendf(b, "%d more goroutines, ", len(refs)+o.RefsMore-i)
 			break
 		}
-		g := &r.Dump.Goroutines[o.Refs[i].G]
+		g := &r.Dump.Goroutines[ref.G]
 		b = strconv.AppendUint(append(b, "goroutine "...), g.ID, 10)
 		b = append(appendState(append(b, " ["...), g.Status, r.Dump.ReasonOf(g)), ']')
-		b = append(appendFrameAt(b, r.place(g)), ", "...)
+		b = appendFrameAt(b, r.place(g))
+		if ref.Near {
+			b = append(b, " (near it)"...)
+		}
+		b = append(b, ", "...)
 	}
 	b = append(b, globalText[o.Global]...)
 	if o.Global == dump.GlobalNone {
@@ -276,7 +294,7 @@ func (r *Waiting) appendVerdict(b []byte, o *dump.WaitObject) []byte {
 
 var globalText = [...]string{
 	dump.GlobalNone:  "",
-	dump.GlobalNear:  "a global, perhaps to a struct around it",
+	dump.GlobalNear:  "a global (near it)",
 	dump.GlobalExact: "a global",
 	dump.GlobalSelf:  "all, as it is a global",
 }

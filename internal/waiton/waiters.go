@@ -119,7 +119,7 @@ func (f *finder) findChunk(chunk []int32) error {
 		}
 		w := waiter{g: i, object: -1, state: f.gState(mem)}
 		end := word(mem, f.t.Layout.G.StackHi)
-		if w.state.goid != g.ID || w.state.status != g.Status || w.state.reason != g.Reason || w.state.sp >= end {
+		if w.state.goid != g.ID || w.state.status != g.Status || w.state.reason != g.Reason || w.state.seq != g.Seq || w.state.sp >= end {
 			f.out.Moved++
 			continue
 		}
@@ -154,7 +154,10 @@ func (f *finder) readTops(ws []waiter, ends []uint64) error {
 	if err := f.run(); err != nil {
 		return err
 	}
-	memory := make([]byte, 0, len(ws)*topOfStack)
+	if f.tops == nil {
+		f.tops = make([]byte, 0, chunkSize*topOfStack)
+	}
+	memory := f.tops[:0]
 	for i := range ws {
 		w, top := &ws[i], f.piece(i)
 		if top == nil || !f.place(f.d.Goroutines[w.g].Stack).isOn(top, f.t.Bias) {

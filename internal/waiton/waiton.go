@@ -91,6 +91,7 @@ type finder struct {
 	byKey   map[objectKey]int32
 
 	places map[dump.StackID]*place
+	tops   []byte // memory for the tops of the stacks of a chunk
 	refs   references
 }
 
