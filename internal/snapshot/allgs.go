@@ -27,14 +27,14 @@ type reader struct {
 	gs    [2][]byte // memory for the g structs of a chunk, and for their second reading
 	batch batch
 
-	onM     []threaded      // of the chunk, those that are on a thread
-	onCPU   map[uint64]int  // of those that run on a known thread, by address, the index in d.Goroutines
-	nsKnown bool            // ns is right
-	ns      map[int32]int32 // our numbers of the program's threads; nil where they are the same
+	onM     []threaded       // of the chunk, those that are on a thread
+	onCPU   map[uint64]onCPU // those that run on a known thread, by the address of their g struct
+	nsKnown bool             // ns is right
+	ns      map[int32]int32  // our numbers of the program's threads; nil where they are the same
 }
 
 func newReader(t *target.Target, opts *Options) (*reader, error) {
-	r := &reader{t: t, l: &t.Layout.G, opts: opts, began: time.Now(), onCPU: map[uint64]int{}}
+	r := &reader{t: t, l: &t.Layout.G, opts: opts, began: time.Now(), onCPU: map[uint64]onCPU{}}
 	r.d = &dump.Dump{
 		Version: t.Bin.Version(), Time: r.began, HasStacks: opts.Stacks, Reasons: t.Reasons,
 	}

@@ -145,6 +145,41 @@ func TestKernelCoreRunning(t *testing.T) {
 	}
 }
 
+// TestKernelCoreFatal has a goroutine that ran into a fatal error of the runtime.
+// Its thread is on g0 then, where the error is printed.
+func TestKernelCoreFatal(t *testing.T) {
+	for _, b := range coreBuilds() {
+		t.Run(b.String(), func(t *testing.T) {
+			prog, dir := testenv.StartDumping(t, []string{"GOTRACEBACK=crash"}, testenv.BuildTarget(t, "fatal", b))
+			d, _ := takeCore(t, prog.KernelCore(dir), "")
+			found := false
+			for i := range d.Goroutines {
+				g := &d.Goroutines[i]
+				if d.Sites[g.Start].Func != "main.unlock" {
+					continue
+				}
+				found = true
+				funcs := funcsOf(d, g)
+				if g.Source != dump.SourceCore || !slices.Contains(funcs, "main.unlock") || !slices.Contains(funcs, "runtime.systemstack_switch") {
+					t.Errorf("goroutine %d is %s, stack of %s:\n%s", g.ID, g.Status.Name(), g.Source, strings.Join(funcs, "\n"))
+				}
+			}
+			if !found {
+				t.Errorf("the goroutine is not among %d", len(d.Goroutines))
+			}
+		})
+	}
+}
+
+// funcsOf are the functions of a goroutine's stack, innermost first.
+func funcsOf(d *dump.Dump, g *dump.Goroutine) []string {
+	var funcs []string
+	for _, f := range d.Stacks[g.Stack].Frames {
+		funcs = append(funcs, f.Func)
+	}
+	return funcs
+}
+
 // untilSpinning makes core files of the program preempt and checks them, until
 // one has a goroutine that spins: between two of its collections all stand still.
 func untilSpinning(t *testing.T, dumped func() *dump.Dump) {
@@ -166,14 +201,10 @@ func checkRunning(t *testing.T, d *dump.Dump) (spinning int) {
 		if g.Status != goruntime.Running {
 			continue
 		}
-		stack := d.Stacks[g.Stack]
-		var funcs []string
-		for _, f := range stack.Frames {
-			funcs = append(funcs, f.Func)
-		}
-		if g.Source != dump.SourceCore || stack.Cut || !slices.Contains(funcs, "runtime.goexit") {
+		funcs := funcsOf(d, g)
+		if g.Source != dump.SourceCore || d.Stacks[g.Stack].Cut || !slices.Contains(funcs, "runtime.goexit") {
 			t.Errorf("goroutine %d runs on thread %d: stack of %s, cut %v:\n%s",
-				g.ID, g.TID, g.Source, stack.Cut, strings.Join(funcs, "\n"))
+				g.ID, g.TID, g.Source, d.Stacks[g.Stack].Cut, strings.Join(funcs, "\n"))
 		}
 		if slices.Contains(funcs, "testprog/internal/work.spin") {
 			spinning++

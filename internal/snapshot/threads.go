@@ -10,10 +10,16 @@ import (
 	"gopherscope/internal/process"
 )
 
+// onCPU is a goroutine that runs, or is in a system call.
+type onCPU struct {
+	index  int    // in Dump.Goroutines
+	lo, hi uint64 // where its stack was
+}
+
 // threaded is a goroutine that is on a thread.
 type threaded struct {
-	index int    // in Dump.Goroutines
-	m     uint64 // address of its m struct
+	onCPU
+	m uint64 // address of its m struct
 }
 
 // threads finds out the threads of the goroutines in r.onM, which are in the
@@ -48,7 +54,7 @@ func (r *reader) threads() error {
 		}
 		g.TID = r.hostTID(int32(tid))
 		if g.Status == goruntime.Running && r.opts.Stacks && g.TID != 0 {
-			r.onCPU[g.Addr] = th.index
+			r.onCPU[g.Addr] = th.onCPU
 		}
 	}
 	r.onM = r.onM[:0]
@@ -101,16 +107,19 @@ const samplings = 4
 //     there and back, the bounds only limit the walk: registers and memory are the
 //     sample's own.
 //
-// The thread need not be the one of the Dump: goroutines move on. On a goroutine's
-// own stack the register for the current g has that, except where assembly code
-// uses it for something else: such a sample is no goroutine's.
+// The thread need not be the one of the Dump: goroutines move on.
+//
+// Assembly code may use the register of the current g for something else. Then
+// the sample may be of the goroutine that the thread had in the Dump, and is if
+// the stack pointer is on the stack that this goroutine had then and has after,
+// and the stack ends in the function that the goroutine starts with.
 func (r *reader) running() error {
 	if r.opts.Sampler == nil || len(r.onCPU) == 0 {
 		return nil
 	}
 	tids := make([]int, 0, len(r.onCPU))
-	for _, index := range r.onCPU {
-		tids = append(tids, int(r.d.Goroutines[index].TID))
+	for _, on := range r.onCPU {
+		tids = append(tids, int(r.d.Goroutines[on.index].TID))
 	}
 	slices.Sort(tids)
 	tids = slices.Compact(tids)
@@ -132,50 +141,82 @@ func (r *reader) running() error {
 // match gives samples to their goroutines, and returns the threads of those that
 // are no goroutine's, to be sampled again.
 func (r *reader) match(samples []Sample) (again []int, err error) {
-	buf := make([]byte, r.l.Size)
 	for i := range samples {
 		s := &samples[i]
-		index, ok := r.onCPU[s.G]
-		if ok {
-			g := &r.d.Goroutines[index]
-			err := r.t.Mem.ReadMem(g.Addr, buf)
-			if ends(err) {
-				return nil, err
-			}
-			ok = err == nil && word(buf, r.l.GoID) == g.ID && r.sampled(g, buf, s)
+		ok, err := r.matchOne(s)
+		if err != nil {
+			return nil, err
 		}
-		switch {
-		case ok:
-			delete(r.onCPU, s.G)
-		case !s.Core: // which will not change
+		if !ok && !s.Core { // that of a core file will not change
 			again = append(again, s.TID)
 		}
 	}
 	return again, nil
 }
 
-// sampled gives g the stack of a sample, if the thread was on g's own stack. A
-// thread that was in the scheduler, in a signal handler or in C code was not.
-func (r *reader) sampled(g *dump.Goroutine, now []byte, s *Sample) bool {
+// matchOne gives the sample to its goroutine, if it has one.
+func (r *reader) matchOne(s *Sample) (ok bool, err error) {
+	addr, sure := s.G, true
+	on, known := r.onCPU[addr]
+	if !known {
+		addr, sure = r.onThread(s), false
+		if on, known = r.onCPU[addr]; !known {
+			return false, nil
+		}
+	}
+	g, now := &r.d.Goroutines[on.index], make([]byte, r.l.Size)
+	if err := r.t.Mem.ReadMem(g.Addr, now); ends(err) {
+		return false, err
+	} else if err != nil || word(now, r.l.GoID) != g.ID {
+		return false, nil
+	}
 	lo, hi := word(now, r.l.StackLo), word(now, r.l.StackHi)
-	if s.SP < lo || s.SP >= hi {
-		return false
+	if s.SP < lo || s.SP >= hi || !sure && (lo != on.lo || hi != on.hi) {
+		return false, nil // in the scheduler, in a signal handler, in C code
 	}
 	stack := s.Stack[:min(uint64(len(s.Stack)), hi-s.SP)]
 	w := r.walk.stack(start{pc: s.PC, sp: s.SP, lr: s.LR, bp: s.BP, exact: !s.Saved}, stack)
 	if w.end == walkInvalid || w.end == walkUnknown || w.end == walkShort && len(w.pcs) < 2 {
+		return false, nil
+	}
+	if !sure && !r.startsAt(w, word(now, r.l.StartPC)) {
+		return false, nil
+	}
+	delete(r.onCPU, addr)
+	r.addSample(g, s, r.sym.stack(w))
+	return true, nil
+}
+
+// onThread is the g struct of the goroutine that the sample's thread had in the
+// Dump, if the sample is on its stack; 0 if there is none.
+func (r *reader) onThread(s *Sample) uint64 {
+	for addr, on := range r.onCPU {
+		if int(r.d.Goroutines[on.index].TID) == s.TID && s.SP >= on.lo && s.SP < on.hi {
+			return addr
+		}
+	}
+	return 0
+}
+
+// startsAt says whether a whole stack is one of a goroutine that starts at pc.
+func (r *reader) startsAt(w walked, pc uint64) bool {
+	n := len(w.pcs)
+	if w.end != walkTop || n < 2 {
 		return false
 	}
-	g.Stack = r.sym.stack(w)
-	g.TID = int32(s.TID)
-	g.Source = dump.SourceSample
+	first, ok := r.t.Bin.FuncAt(pc - r.t.Bias)
+	return ok && w.pcs[n-2] >= first.Entry && w.pcs[n-2] < first.End
+}
+
+// addSample gives g the stack of its sample.
+func (r *reader) addSample(g *dump.Goroutine, s *Sample, stack dump.StackID) {
+	g.Stack, g.TID, g.Source = stack, int32(s.TID), dump.SourceSample
 	if s.Core {
 		g.Source = dump.SourceCore
 	}
 	if !r.sym.isSystem(g.Start, g.Stack) { // a finalizer, if it is the user's
 		g.Flags &^= dump.System
 	}
-	return true
 }
 
 // String says what a walk's end means, for tests and messages.

@@ -3,17 +3,19 @@
 //	main.spinC < main.spinB < main.spinA < main.start.func1
 //
 // and does there one kind of work, by its number: arithmetic in an inlined loop,
-// map assignments, allocations, or calls of deep, which recurses. It prints
-// "ready" and then obeys the lines on its stdin:
+// map assignments, allocations, calls of deep, which recurses, or MD5 sums, whose
+// assembly code has other uses for the register that holds the current g. It
+// prints "ready" and then obeys the lines on its stdin:
 //
 //	count   prints "count work N": how many rounds the goroutines have done
 //
 // An empty line, or the end of stdin, ends it. Its argument is the number of
-// goroutines, 4 if there is none.
+// goroutines, 5 if there is none.
 package main
 
 import (
 	"bufio"
+	"crypto/md5"
 	"fmt"
 	"os"
 	"runtime"
@@ -30,6 +32,7 @@ type slot struct {
 var (
 	slots []slot
 	sink  uint64
+	text  = make([]byte, 64<<10) // of one goroutine
 )
 
 // loop is inlined into spinC.
@@ -67,11 +70,18 @@ func allocate(x uint64) uint64 {
 }
 
 //go:noinline
+func digest(x uint64) uint64 {
+	text[x%uint64(len(text))]++
+	sum := md5.Sum(text)
+	return uint64(sum[0])
+}
+
+//go:noinline
 func spinC(kind int, s *slot) uint64 {
 	x := uint64(kind)
 	m := map[uint64]uint64{}
 	for {
-		switch kind % 4 {
+		switch kind % 5 {
 		case 0:
 			x = loop(x)
 		case 1:
@@ -81,6 +91,8 @@ func spinC(kind int, s *slot) uint64 {
 			x += allocate(x)
 		case 3:
 			x = deep(20, x)
+		case 4:
+			x += digest(x)
 		}
 		if atomic.AddUint64(&s.n, 1) == 0 {
 			return x // never; the compiler does not know
@@ -110,7 +122,7 @@ func total() (n uint64) {
 }
 
 func main() {
-	n := 4
+	n := 5
 	if len(os.Args) > 1 {
 		var err error
 		if n, err = strconv.Atoi(os.Args[1]); err != nil {
