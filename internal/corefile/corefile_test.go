@@ -231,9 +231,14 @@ func TestManyProgs(t *testing.T) {
 // FuzzOpen: whatever the file is, to read it ends, and what it says of itself is
 // within bounds.
 func FuzzOpen(f *testing.F) {
+	// Small, because the fuzzer takes a minute to minimize each find.
+	mem := []memory{
+		{start: 0x400000, memsz: 0x1000, flags: elf.PF_R | elf.PF_X, held: []byte("code")},
+		{start: 0x500000, memsz: 0x1000, flags: elf.PF_R | elf.PF_W, held: []byte("data")},
+	}
 	for _, c := range [][]byte{
-		build(f, elf.EM_X86_64, someNotes(27), someMemory()),
-		build(f, elf.EM_AARCH64, someNotes(34), someMemory()),
+		build(f, elf.EM_X86_64, []note{prstatus(1, 27), mappedFiles()}, mem),
+		build(f, elf.EM_AARCH64, []note{mappedFiles(), prstatus(1, 34)}, mem),
 		build(f, elf.EM_X86_64, someNotes(27), nil),
 	} {
 		f.Add(c)

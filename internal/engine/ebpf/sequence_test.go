@@ -127,6 +127,39 @@ func TestSequenceExec(t *testing.T) {
 	}
 }
 
+// What was there before decides about the records that may be no change.
+func TestSequenceSeed(t *testing.T) {
+	enter := record{kind: gtraceKindKIND_SYSCALL, site: siteNone, goid: 7, tgid: 3, from: 2, to: 3}
+	leave := record{kind: gtraceKindKIND_SYSCALL, site: siteNone, goid: 7, tgid: 3, from: 3, to: 2}
+	attempt := record{kind: gtraceKindKIND_ATTEMPT, site: testSuspend, goid: 7, tgid: 3, from: 9, to: 4}
+	for _, tt := range []struct {
+		name  string
+		state goruntime.Status
+		first record
+		event bool
+	}{
+		{"the entry of the system call that it is in", goruntime.Syscall, enter, false},
+		{"the end of that call", goruntime.Syscall, leave, true},
+		{"the entry of one", goruntime.Running, enter, true},
+		{"the end of one that was over", goruntime.Running, leave, false},
+		{"an attempt on a goroutine that is preempted", goruntime.Preempted, attempt, true},
+		{"an attempt that somebody else has won", goruntime.Waiting, attempt, false},
+	} {
+		s := testSequencer()
+		s.seed(&event.Event{Kind: event.Snapshot, PID: 3, GoID: 7, To: tt.state})
+		s.seed(&event.Event{Kind: event.Snapshot, PID: 4, GoID: 7, To: goruntime.Runnable})
+		if got := s.event(&tt.first); (got != nil) != tt.event {
+			t.Errorf("%s: event %+v", tt.name, got)
+		}
+	}
+	s := testSequencer()
+	s.event(&leave)
+	s.seed(&event.Event{Kind: event.Snapshot, PID: 3, GoID: 7, To: goruntime.Syscall})
+	if s.event(&enter) == nil {
+		t.Error("a snapshot undoes what a record has told")
+	}
+}
+
 func TestBaseName(t *testing.T) {
 	for in, want := range map[string]string{
 		"runtime.ready":                                     "ready",
