@@ -71,7 +71,7 @@ func writeLeakReport(t *testing.T, make func(io.Writer, *leaks.Report) Leaks, r 
 func TestLeaksGolden(t *testing.T) {
 	once := leakReport()
 	once.Snapshots, once.Period, once.Growth, once.Sites = 1, 0, false, once.Sites[:1]
-	once.Sites[0].Counts = []int{4}
+	once.Sites[0].Counts, once.Sites[0].New, once.Sites[0].PerMinute = []int{4}, 0, 0
 	none := &leaks.Report{Snapshots: 7, Period: 30 * time.Second, Growth: true, Goroutines: 12}
 	failed := LeaksSummary{Hidden: 2, Err: errors.New("process 1234: has exited")}
 	for name, got := range map[string][]byte{
@@ -84,7 +84,7 @@ func TestLeaksGolden(t *testing.T) {
 		if bytes.ContainsAny(got, "\x1b\x07") {
 			t.Errorf("%s: a name is written raw", name)
 		}
-		testenv.Golden(t, filepath.Join("testdata", name), got)
+		testenv.Golden(t, filepath.Join("testdata", name+".golden"), got)
 	}
 }
 
