@@ -110,7 +110,7 @@ type jsonDumpSummary struct {
 	Time         string         `json:"time,omitempty"`
 	DurationNs   int64          `json:"duration_ns"`
 	Goroutines   int            `json:"goroutines"`
-	System       int            `json:"system"`
+	System       int            `json:"system_goroutines"`
 	Shown        int            `json:"shown"`
 	Groups       int            `json:"groups,omitempty"`
 	States       map[string]int `json:"states"`
