@@ -55,6 +55,12 @@ func TestDoctored(t *testing.T) {
 		"creator": edit(birth, func(l *traced.Transition) {
 			l.CreatedBy = &traced.Place{Func: l.CreatedBy.Func, File: l.CreatedBy.File, Line: l.CreatedBy.Line + 1}
 		}),
+		"at least": edit(park, func(l *traced.Transition) { l.AtLeast = true }),
+		"there before the program": func(tr *traced.Trace) {
+			tr.Snapshots = []traced.Snapshot{{GoID: 1 << 40, State: "running", PID: tr.PID, MonoNs: 1}}
+			tr.Summary.Goroutines++
+			tr.Summary.Seeded++
+		},
 		"lost":       func(tr *traced.Trace) { tr.Summary.Lost["total"] = 1 },
 		"violations": func(tr *traced.Trace) { tr.Summary.Violations = 1 },
 		"goroutines": func(tr *traced.Trace) { tr.Summary.Goroutines++ },
@@ -66,6 +72,40 @@ func TestDoctored(t *testing.T) {
 		doctor(&doctored)
 		doctored.Summary.Events = len(doctored.Transitions) // the easiest to find
 		if found := append(checkStream(&doctored), checkFacts(t, &doctored)...); len(found) == 0 {
+			t.Errorf("%s: not found", name)
+		}
+	}
+}
+
+// TestDoctoredThere does so with the goroutines that were there before.
+func TestDoctoredThere(t *testing.T) {
+	tr := traced.AttachHeld(t, "release", testenv.Build{Go: "1.26"})
+	if found := checkStream(tr); len(found) > 0 {
+		t.Fatal(found)
+	}
+	id := tr.Facts.GoIDs["chan_receive"]
+	there := slices.IndexFunc(tr.Snapshots, func(s traced.Snapshot) bool { return s.GoID == id })
+	first := slices.IndexFunc(tr.Transitions, func(l traced.Transition) bool { return l.GoID == id })
+	if there < 0 || first < 0 {
+		t.Fatal("the trace lacks a line to doctor")
+	}
+	one := int64(1)
+	for name, doctor := range map[string]func(s []traced.Snapshot, l []traced.Transition, sum *traced.Summary){
+		"goid 0":       func(s []traced.Snapshot, _ []traced.Transition, _ *traced.Summary) { s[there].GoID = 0 },
+		"process":      func(s []traced.Snapshot, _ []traced.Transition, _ *traced.Summary) { s[there].PID++ },
+		"dead":         func(s []traced.Snapshot, _ []traced.Transition, _ *traced.Summary) { s[there].State = "dead" },
+		"runs":         func(s []traced.Snapshot, _ []traced.Transition, _ *traced.Summary) { s[there].State = "running" },
+		"twice":        func(s []traced.Snapshot, _ []traced.Transition, _ *traced.Summary) { s[0].GoID = s[1].GoID },
+		"waits longer": func(s []traced.Snapshot, _ []traced.Transition, _ *traced.Summary) { s[there].WaitNs = &one },
+		"no creator":   func(s []traced.Snapshot, _ []traced.Transition, _ *traced.Summary) { s[there].CreatedBy = nil },
+		"exact":        func(_ []traced.Snapshot, l []traced.Transition, _ *traced.Summary) { l[first].AtLeast = false },
+		"no for_ns":    func(_ []traced.Snapshot, l []traced.Transition, _ *traced.Summary) { l[first].ForNs = nil },
+		"counted":      func(_ []traced.Snapshot, _ []traced.Transition, sum *traced.Summary) { sum.Seeded-- },
+	} {
+		doctored := *tr
+		doctored.Snapshots, doctored.Transitions = slices.Clone(tr.Snapshots), slices.Clone(tr.Transitions)
+		doctor(doctored.Snapshots, doctored.Transitions, &doctored.Summary)
+		if found := checkStream(&doctored); len(found) == 0 {
 			t.Errorf("%s: not found", name)
 		}
 	}

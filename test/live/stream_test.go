@@ -31,23 +31,27 @@ func (f findings) report(t *testing.T) {
 
 // checkStream holds a trace to what is true of every trace.
 func checkStream(tr *traced.Trace) findings {
-	f := follower{tr: tr, last: map[int64]*traced.Transition{}, runs: map[int]int64{}}
+	f := follower{tr: tr, last: map[int64]*traced.Transition{}, runs: map[int]int64{}, there: map[int64]*traced.Snapshot{}, tids: map[int]bool{}}
 	f.summary()
+	for i := range tr.Snapshots {
+		f.snapshot(&tr.Snapshots[i])
+	}
 	for i := range tr.Transitions {
 		f.follow(&tr.Transitions[i])
 	}
-	if got := len(f.last); got != tr.Summary.Goroutines {
-		f.found.errorf("summary says %d goroutines, the lines have %d", tr.Summary.Goroutines, got)
-	}
+	f.goroutines()
 	return f.found
 }
 
 // follower recomputes what must hold between the lines, from the lines alone.
 type follower struct {
-	tr    *traced.Trace
-	last  map[int64]*traced.Transition // the last line of each goroutine
-	runs  map[int]int64                // the goroutine that runs on a thread
-	found findings
+	tr               *traced.Trace
+	last             map[int64]*traced.Transition // the last line of each goroutine
+	runs             map[int]int64                // the goroutine that runs on a thread
+	there            map[int64]*traced.Snapshot   // the goroutines that were there before
+	tids             map[int]bool                 // the threads seen
+	reborn, underWay int                          // goroutines that were not there as the snapshot says, see first
+	found            findings
 }
 
 func (f *follower) errorf(l *traced.Transition, format string, args ...any) {
@@ -80,6 +84,7 @@ func (f *follower) summary() {
 }
 
 func (f *follower) follow(l *traced.Transition) {
+	f.tids[l.TID] = true
 	f.fields(l)
 	f.continuity(l)
 	f.actors(l)
@@ -130,7 +135,7 @@ func (f *follower) continuity(l *traced.Transition) {
 		if l.ForNs != nil {
 			f.errorf(l, "for_ns of a goroutine that was dead, since\n\t%s", before.Text)
 		}
-	} else if l.ForNs == nil || *l.ForNs != l.MonoNs-before.MonoNs {
+	} else if l.ForNs == nil || *l.ForNs != l.MonoNs-before.MonoNs || l.AtLeast {
 		f.errorf(l, "for_ns is not the time since\n\t%s", before.Text)
 	}
 	if l.From == "syscall" && before.To == "syscall" && l.TID != before.TID {
@@ -141,20 +146,6 @@ func (f *follower) continuity(l *traced.Transition) {
 	}
 	if l.IsBirth() {
 		f.errorf(l, "born again, after\n\t%s", before.Text)
-	}
-}
-
-// first checks the first line of a goroutine.
-func (f *follower) first(l *traced.Transition) {
-	if l.ForNs != nil {
-		f.errorf(l, "for_ns of a goroutine that was not seen before")
-	}
-	born := l.From == "idle" || l.From == "dead" && l.Via != "extra-m"
-	if born != l.IsBirth() {
-		f.errorf(l, "from %s, born %v", l.From, l.IsBirth())
-	}
-	if f.tr.Launched && !born && l.Via != "extra-m" {
-		f.errorf(l, "the first line of a goroutine that is not its birth")
 	}
 }
 

@@ -48,6 +48,7 @@ type Transition struct {
 	P         int64  `json:"p"`
 	Waker     *int64 `json:"waker"`
 	ForNs     *int64 `json:"for_ns"`
+	AtLeast   bool   `json:"for_at_least"`
 	Parent    *int64 `json:"parent"` // nil but for a birth
 	CreatedBy *Place `json:"created_by"`
 	Start     *Place `json:"start"`
@@ -62,6 +63,25 @@ func (tr *Transition) IsBirth() bool { return tr.Parent != nil }
 // Is says whether the transition is between the two states.
 func (tr *Transition) Is(from, to string) bool { return tr.From == from && tr.To == to }
 
+// Snapshot is one line of output with type "snapshot": a goroutine that was there
+// before.
+type Snapshot struct {
+	Type      string `json:"type"`
+	Time      string `json:"time"`
+	MonoNs    int64  `json:"mono_ns"`
+	GoID      int64  `json:"goid"`
+	State     string `json:"state"`
+	Reason    string `json:"reason"`
+	FakeWait  bool   `json:"fake_wait"`
+	WaitNs    *int64 `json:"wait_at_least_ns"`
+	PID       int    `json:"pid"`
+	Parent    *int64 `json:"parent"` // nil where its origin is not known
+	CreatedBy *Place `json:"created_by"`
+	Start     *Place `json:"start"`
+
+	Text string `json:"-"` // the line itself, for messages
+}
+
 // Summary is the last line of output.
 type Summary struct {
 	Type       string           `json:"type"`
@@ -72,11 +92,13 @@ type Summary struct {
 	Lost       map[string]int64 `json:"lost"`
 	Violations int              `json:"violations"`
 	Goroutines int              `json:"goroutines"`
+	Seeded     int              `json:"snapshot_goroutines"`
 }
 
 // Trace is what gopherscope said about one run of a target, and what the target
 // said itself.
 type Trace struct {
+	Snapshots   []Snapshot
 	Transitions []Transition
 	Summary     Summary
 	Facts       testenv.Facts
@@ -143,20 +165,43 @@ func Launch(t testing.TB, prog string, b testenv.Build, args ...string) *Trace {
 }
 
 // Attach traces a target program that runs already, and lets it begin its work
-// when gopherscope has seen the first change.
+// when gopherscope is attached.
 func Attach(t testing.TB, prog string, b testenv.Build, args ...string) *Trace {
 	t.Helper()
-	out := filepath.Join(t.TempDir(), "trace.jsonl")
 	p := testenv.StartWaiting(t, testenv.BuildTarget(t, prog, b), args...)
+	return attach(t, p, prog, b, nil)
+}
+
+// AttachHeld traces a target program from when it has printed "held" on, and then
+// lets it go on.
+func AttachHeld(t testing.TB, prog string, b testenv.Build, args ...string) *Trace {
+	t.Helper()
+	p := testenv.Start(t, testenv.BuildTarget(t, prog, b), args...)
+	var lines []string
+	for {
+		line, ok := p.ReadLine()
+		if !ok {
+			t.Fatalf("%s ended before it held; stderr:\n%s", prog, p.Stderr())
+		}
+		if line == "held" {
+			return attach(t, p, prog, b, lines)
+		}
+		lines = append(lines, line)
+	}
+}
+
+// attach traces p until it ends. It prints the given lines first, its facts.
+func attach(t testing.TB, p *testenv.Process, prog string, b testenv.Build, lines []string) *Trace {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "trace.jsonl")
 	scope := testenv.Start(t, Tool(t), "trace", "--json", "-o", out, strconv.Itoa(p.PID()))
 	for begin := time.Now(); fileSize(out) == 0; time.Sleep(20 * time.Millisecond) {
 		if time.Since(begin) > testenv.Deadline {
 			t.Fatalf("gopherscope sees nothing after %v; stderr:\n%s", testenv.Deadline, scope.Stderr())
 		}
-		p.WriteLine("make a system call")
 	}
 	p.Go()
-	lines := p.Lines()
+	lines = append(lines, p.Lines()...)
 	if err := p.Wait(); err != nil {
 		t.Fatalf("%s: %v\n%s", prog, err, p.Stderr())
 	}
@@ -169,6 +214,30 @@ func Attach(t testing.TB, prog string, b testenv.Build, args ...string) *Trace {
 	return tr
 }
 
+// Sample traces a target program that is at work, for a while.
+func Sample(t testing.TB, p *testenv.Process, b testenv.Build, d time.Duration) *Trace {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "trace.jsonl")
+	scope := testenv.Start(t, Tool(t), "trace", "--json", "-o", out, "-d", d.String(), strconv.Itoa(p.PID()))
+	if err := scope.Wait(); err != nil {
+		t.Fatalf("gopherscope trace: %v\n%s", err, scope.Stderr())
+	}
+	tr := read(t, out)
+	tr.Build, tr.PID = b, p.PID()
+	return tr
+}
+
+// Binary traces all processes of an executable, for a while.
+func Binary(t testing.TB, path string, d time.Duration) *Trace {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "trace.jsonl")
+	scope := testenv.Start(t, Tool(t), "trace", "--json", "-o", out, "-d", d.String(), "--exe", path)
+	if err := scope.Wait(); err != nil {
+		t.Fatalf("gopherscope trace: %v\n%s", err, scope.Stderr())
+	}
+	return read(t, out)
+}
+
 func fileSize(path string) int64 {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -177,7 +246,7 @@ func fileSize(path string) int64 {
 	return info.Size()
 }
 
-// read parses an output file: transitions, then the summary.
+// read parses an output file: snapshots, transitions, then the summary.
 func read(t testing.TB, path string) *Trace {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -196,6 +265,13 @@ func read(t testing.TB, path string) *Trace {
 		switch line.Type {
 		case "transition":
 			tr.Transitions = append(tr.Transitions, line)
+		case "snapshot":
+			if len(tr.Transitions) > 0 {
+				t.Fatalf("a snapshot after a transition: %s", line.Text)
+			}
+			there := Snapshot{Text: line.Text}
+			decode(t, line.Text, &there)
+			tr.Snapshots = append(tr.Snapshots, there)
 		case "summary":
 			decode(t, line.Text, &tr.Summary)
 		case "exit", "exec":
