@@ -1,8 +1,9 @@
 # Targets of gopherscope; `make help` lists them.
 
 GO ?= go
+DELVE ?= v1.27.2
 
-.PHONY: help build demo test race matrix servers fuzz bench generate check-generate lint clean
+.PHONY: help build demo test race matrix servers fuzz bench bench-dump churn generate check-generate lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +33,14 @@ fuzz: ## fuzz every reader of foreign bytes, FUZZTIME each
 
 bench: ## measure the cost of a trace against its rivals, in one run (needs root)
 	$(GO) run ./bench
+
+bench-dump: build ## measure dumps of a thousand to a million goroutines next to the program's own and Delve's (root; some 15 minutes)
+	GOBIN=$(CURDIR)/bin $(GO) install github.com/go-delve/delve/cmd/dlv@$(DELVE)
+	$(GO) run ./bench/dump $(BENCHFLAGS)
+
+CHURN ?= 60m
+churn: ## look for wrong stacks in snapshots of 100 thousand goroutines in motion, for CHURN
+	GOPHERSCOPE_CHURN=$(CHURN) $(GO) test -count=1 -timeout 4h -run TestChurn -v ./internal/snapshot/
 
 generate: ## compile the BPF programs (needs clang)
 	$(GO) generate ./...

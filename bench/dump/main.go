@@ -21,6 +21,7 @@ type options struct {
 	rounds           int
 	limit            time.Duration // for one dump of a rival
 	counts           []int
+	cpu              string // what gopherscope is kept to; "" for none
 }
 
 func main() {
@@ -62,20 +63,29 @@ func run(o options) error {
 
 // measure lets all ways of dumping take turns on one program.
 func measure(o options, bin string, n int) error {
-	t, err := startTarget(bin, n)
+	t, err := startTarget(bin, n, "")
 	if err != nil {
 		return err
 	}
-	defer t.stop()
+	defer func() { t.stop() }()
 	ways := allWays(o)
 	results := make([]result, len(ways))
-	for round := range o.rounds {
+	for range o.rounds {
 		for i, w := range ways {
-			if round >= w.rounds && w.rounds > 0 || results[i].err != nil {
-				continue
+			if !w.once && results[i].err == nil {
+				results[i].add(t, w, o.limit)
 			}
-			results[i].add(t, w, o.limit)
 		}
+	}
+	for i, w := range ways {
+		if !w.once {
+			continue
+		}
+		t.stop()
+		if t, err = startTarget(bin, n, ""); err != nil {
+			return err
+		}
+		results[i].add(t, w, o.limit)
 	}
 	report(n, ways, results)
 	return nil
@@ -90,14 +100,16 @@ const (
 )
 
 // repeated compares the stalls of a program that is dumped ten times a second
-// with those of the same program left alone, in turns.
+// with those of the same program left alone, in turns. Each has a CPU of its own:
+// what is compared is what a dump does to a program, not what it is to share a CPU.
 func repeated(o options, bin string) error {
-	t, err := startTarget(bin, repeatCount)
+	o.cpu = "1"
+	t, err := startTarget(bin, repeatCount, "0")
 	if err != nil {
 		return err
 	}
 	defer t.stop()
-	fmt.Printf("\n%d goroutines, ten dumps a second for %s, in turns with as long without:\n", repeatCount, repeatFor)
+	fmt.Printf("\n%d goroutines, ten dumps a second for %s, in turns with as long without, each on a CPU of its own:\n", repeatCount, repeatFor)
 	for round := range repeatRounds {
 		alone, err := t.stalls(func() error { time.Sleep(repeatFor); return nil })
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -26,8 +27,17 @@ func buildTarget(dir string) (string, error) {
 	return bin, nil
 }
 
-func startTarget(bin string, goroutines int) (*target, error) {
-	t := &target{cmd: exec.Command(bin, strconv.Itoa(goroutines))}
+// onCPU is a command that is kept to one CPU; to none in particular when cpu is "".
+func onCPU(cpu, name string, args ...string) *exec.Cmd {
+	if cpu == "" {
+		return exec.Command(name, args...)
+	}
+	return exec.Command("taskset", append([]string{"-c", cpu, name}, args...)...)
+}
+
+func startTarget(bin string, goroutines int, cpu string) (*target, error) {
+	t := &target{cmd: onCPU(cpu, bin, strconv.Itoa(goroutines))}
+	t.cmd.Env = append(os.Environ(), "GOMAXPROCS=2") // also where it has one CPU
 	out, err := t.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err

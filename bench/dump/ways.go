@@ -18,9 +18,11 @@ import (
 
 // A way is one way to dump all goroutines.
 type way struct {
-	name   string
-	rounds int // how often it is measured at most; 0 for as often as the others
-	dump   func(t *target, limit time.Duration) (usage, error)
+	name string
+	// once has it measured once, on a program of its own, as it may harm it: Delve
+	// does when it is given up.
+	once bool
+	dump func(t *target, limit time.Duration) (usage, error)
 }
 
 // usage is what a dump took.
@@ -31,7 +33,7 @@ type usage struct {
 
 func allWays(o options) []way {
 	return []way{
-		gopherscopeWay(o, "gopherscope dump --states", "--states"),
+		gopherscopeWay(o, "gopherscope dump --states", "--states", "--json"),
 		gopherscopeGroups(o),
 		gopherscopeWay(o, "gopherscope dump", "--json"),
 		endpoint("pprof goroutine debug=1", "debug=1"),
@@ -49,7 +51,7 @@ func gopherscopeGroups(o options) way {
 func gopherscopeWay(o options, name string, args ...string) way {
 	return way{name: name, dump: func(t *target, limit time.Duration) (usage, error) {
 		tail := &tailWriter{}
-		cmd := exec.Command(o.gopherscope, append([]string{"dump", strconv.Itoa(t.pid())}, args...)...)
+		cmd := onCPU(o.cpu, o.gopherscope, append([]string{"dump", strconv.Itoa(t.pid())}, args...)...)
 		cmd.Stdout = tail
 		var messages bytes.Buffer
 		cmd.Stderr = &messages
@@ -83,7 +85,7 @@ func endpoint(name, query string) way {
 
 // delve attaches, lists all goroutines with their stacks, and detaches.
 func delve(o options) way {
-	return way{name: "dlv attach, goroutines -t", rounds: 1, dump: func(t *target, limit time.Duration) (usage, error) {
+	return way{name: "dlv attach, goroutines -t", once: true, dump: func(t *target, limit time.Duration) (usage, error) {
 		script, err := os.CreateTemp("", "dlv")
 		if err != nil {
 			return usage{}, err
@@ -95,7 +97,7 @@ func delve(o options) way {
 		if err := script.Close(); err != nil {
 			return usage{}, err
 		}
-		cmd := exec.Command(o.dlv, "attach", "--init", script.Name(), strconv.Itoa(t.pid()))
+		cmd := exec.Command(o.dlv, "attach", "--allow-non-terminal-interactive=true", "--init", script.Name(), strconv.Itoa(t.pid()))
 		cmd.Stdin = strings.NewReader("n\n") // whether to kill the program
 		err = runLimited(cmd, limit)
 		return usage{rss: rss(cmd)}, err
