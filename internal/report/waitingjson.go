@@ -25,15 +25,22 @@ type jsonObject struct {
 	Global      string       `json:"global"`
 }
 
+// jsonName is a name from the traced program, with nothing in it that could control
+// a terminal.
+type jsonName string
+
+// MarshalJSON implements json.Marshaler.
+func (n jsonName) MarshalJSON() ([]byte, error) { return appendQuotedJSON(nil, string(n)), nil }
+
 type jsonChan struct {
-	Elem      string `json:"elem,omitempty"`
-	Len       uint64 `json:"len"`
-	Cap       uint64 `json:"cap"`
-	Closed    bool   `json:"closed"`
-	Timer     bool   `json:"timer"`
-	Receivers int    `json:"receivers"`
-	Senders   int    `json:"senders"`
-	QueueCut  bool   `json:"queue_cut,omitempty"`
+	Elem      jsonName `json:"elem,omitempty"`
+	Len       uint64   `json:"len"`
+	Cap       uint64   `json:"cap"`
+	Closed    bool     `json:"closed"`
+	Timer     bool     `json:"timer"`
+	Receivers int      `json:"receivers"`
+	Senders   int      `json:"senders"`
+	QueueCut  bool     `json:"queue_cut,omitempty"`
 }
 
 type jsonLock struct {
@@ -52,8 +59,8 @@ type jsonCounter struct {
 type jsonWaiter struct {
 	How    string   `json:"how"`
 	Select bool     `json:"select"`
-	Func   string   `json:"func,omitempty"`
-	File   string   `json:"file,omitempty"`
+	Func   jsonName `json:"func,omitempty"`
+	File   jsonName `json:"file,omitempty"`
 	Line   int32    `json:"line,omitempty"`
 	GoIDs  []uint64 `json:"goids"`
 }
@@ -129,8 +136,8 @@ func (r *Waiting) jsonObject(o *dump.WaitObject) *jsonObject {
 	}
 	switch o.Kind {
 	case dump.KindChan:
-		c := jsonChan(o.Chan)
-		j.jsonChan = &c
+		c := &o.Chan
+		j.jsonChan = &jsonChan{jsonName(c.Elem), c.Len, c.Cap, c.Closed, c.Timer, c.Receivers, c.Senders, c.QueueCut}
 	case dump.KindMutex:
 		j.jsonLock = &jsonLock{Locked: o.Lock.Locked, Starving: o.Lock.Starving, Queued: o.Lock.Queued}
 	case dump.KindRWMutex:
@@ -139,7 +146,7 @@ func (r *Waiting) jsonObject(o *dump.WaitObject) *jsonObject {
 		j.jsonCounter = &jsonCounter{o.Group.Counter, o.Group.Waiting}
 	}
 	for _, g := range r.fold(o) {
-		j.Waiters = append(j.Waiters, jsonWaiter{g.how.String(), g.isCase, g.place.Func, g.place.File, g.place.Line, g.ids})
+		j.Waiters = append(j.Waiters, jsonWaiter{g.how.String(), g.isCase, jsonName(g.place.Func), jsonName(g.place.File), g.place.Line, g.ids})
 	}
 	for i, ref := range o.Refs {
 		j.Refs[i] = jsonRef{r.Dump.Goroutines[ref.G].ID, ref.Near}

@@ -110,7 +110,7 @@ func (f *finder) findChunk(chunk []int32) error {
 	if err := f.run(); err != nil {
 		return err
 	}
-	ends := make([]uint64, 0, len(chunk)) // of the stacks
+	limits := make([]uint64, 0, len(chunk)) // where the stacks end
 	for k, i := range chunk {
 		g, mem := &f.d.Goroutines[i], f.piece(k)
 		if mem == nil {
@@ -125,10 +125,10 @@ func (f *finder) findChunk(chunk []int32) error {
 		}
 		w.class, w.how = classOf(f.d.ReasonOf(g))
 		f.waiters = append(f.waiters, w)
-		ends = append(ends, end)
+		limits = append(limits, end)
 	}
 	ws := f.waiters[begin:]
-	if err := f.readTops(ws, ends); err != nil {
+	if err := f.readTops(ws, limits); err != nil {
 		return err
 	}
 	if err := f.followWaiting(ws); err != nil {
@@ -146,10 +146,10 @@ func (f *finder) findChunk(chunk []int32) error {
 
 // readTops reads the tops of the stacks, and marks the goroutines that are not
 // where the Dump has them.
-func (f *finder) readTops(ws []waiter, ends []uint64) error {
+func (f *finder) readTops(ws []waiter, limits []uint64) error {
 	f.begin(len(ws), len(ws)*topOfStack)
 	for i := range ws {
-		f.want(ws[i].state.sp, int(min(topOfStack, ends[i]-ws[i].state.sp))&^7)
+		f.want(ws[i].state.sp, int(min(topOfStack, limits[i]-ws[i].state.sp))&^7)
 	}
 	if err := f.run(); err != nil {
 		return err

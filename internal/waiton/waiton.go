@@ -163,7 +163,7 @@ func (f *finder) give(w *waiter) bool {
 		o.Waiters = append(o.Waiters, dump.Waiter{G: w.g, How: w.how})
 		return true
 	}
-	any := false
+	found := false
 	for i := w.first; i < w.first+w.n; i++ {
 		s := &f.sudogs[i]
 		if s.object < 0 || f.objects[s.object].bad || s.how == 0 {
@@ -175,9 +175,9 @@ func (f *finder) give(w *waiter) bool {
 		if n := len(o.Waiters); n == 0 || o.Waiters[n-1] != one {
 			o.Waiters = append(o.Waiters, one)
 		}
-		any = true
+		found = true
 	}
-	return any
+	return found
 }
 
 // waits says whether a goroutine waits for something, not on its M.

@@ -106,6 +106,7 @@ func builds() []testenv.Build {
 func TestFind(t *testing.T) {
 	for _, b := range builds() {
 		t.Run(b.String(), func(t *testing.T) {
+			t.Parallel() // it is mostly the program's own waiting
 			tgt, tr := start(t, b)
 			d, w := find(t, tgt)
 			if w.Moved != 0 || w.Unknown != 0 || w.Unsearched != 0 {
