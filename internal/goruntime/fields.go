@@ -49,7 +49,7 @@ var fields = []Field{
 	{Struct: "runtime.sudog", Path: "waitlink"},
 	{Struct: "runtime.sudog", Path: "isSelect"},
 	{Struct: "runtime.sudog", Path: "c", Until: 25},
-	{Struct: "runtime.sudog", Path: "c.vu", Since: 26},
+	{Struct: "runtime.sudog", Path: "c.maybeTraceablePtr.vu", Since: 26},
 	{Struct: "runtime.hchan", Path: "qcount"},
 	{Struct: "runtime.hchan", Path: "dataqsiz"},
 	{Struct: "runtime.hchan", Path: "closed"},
