@@ -63,8 +63,8 @@ type Options struct {
 	Deadline time.Duration
 	// Period is the CPU time of its own after which a thread is sampled, 50 µs or
 	// more; the default is 300 µs. The thread is interrupted once more in each
-	// period until this process has got to run and taken the sample. An interrupt
-	// takes 2 µs, on some virtual machines 40.
+	// period until this process has got to run and taken the sample. On a virtual
+	// machine an interrupt took some 40 µs, most of it to set the timer again.
 	Period time.Duration
 	// Stack is how many bytes of each stack to copy; the default is MaxStack.
 	Stack int

@@ -311,7 +311,7 @@ func (r *reader) add(addr uint64, g []byte, source dump.StackSource, stack dump.
 	}
 	switch one.Status {
 	case goruntime.Running, goruntime.Syscall, goruntime.CopyStack:
-		r.onM = append(r.onM, threaded{onCPU{len(r.d.Goroutines), word(g, l.StackLo), word(g, l.StackHi)}, word(g, l.M)})
+		r.onM = append(r.onM, threaded{onCPU{len(r.d.Goroutines), word(g, l.StackLo), word(g, l.StackHi), g[l.TrackingSeq]}, word(g, l.M)})
 	}
 	r.d.Goroutines = append(r.d.Goroutines, one)
 }

@@ -14,6 +14,7 @@ import (
 type onCPU struct {
 	index  int    // in Dump.Goroutines
 	lo, hi uint64 // where its stack was
+	seq    byte   // its g.trackingSeq: how often it has stopped running
 }
 
 // threaded is a goroutine that is on a thread.
@@ -110,9 +111,11 @@ const samplings = 4
 // The thread need not be the one of the Dump: goroutines move on.
 //
 // Assembly code may use the register of the current g for something else. Then
-// the sample may be of the goroutine that the thread had in the Dump, and is if
-// the stack pointer is on the stack that this goroutine had then and has after,
-// and the stack ends in the function that the goroutine starts with.
+// the sample is of the goroutine that the thread had in the Dump if that one has
+// not stopped running since, which includes that its stack has not moved
+// (runtime/proc.go, casgstatus, increments g.trackingSeq for both), and the stack
+// pointer is on its stack. The counter has 8 bits and could be back at the same
+// value, so the stack must end in the function that the goroutine starts with.
 func (r *reader) running() error {
 	if r.opts.Sampler == nil || len(r.onCPU) == 0 {
 		return nil
@@ -171,7 +174,7 @@ func (r *reader) matchOne(s *Sample) (ok bool, err error) {
 		return false, nil
 	}
 	lo, hi := word(now, r.l.StackLo), word(now, r.l.StackHi)
-	if s.SP < lo || s.SP >= hi || !sure && (lo != on.lo || hi != on.hi) {
+	if s.SP < lo || s.SP >= hi || !sure && (lo != on.lo || hi != on.hi || now[r.l.TrackingSeq] != on.seq) {
 		return false, nil // in the scheduler, in a signal handler, in C code
 	}
 	stack := s.Stack[:min(uint64(len(s.Stack)), hi-s.SP)]
