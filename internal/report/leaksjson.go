@@ -47,9 +47,9 @@ type jsonLeak struct {
 }
 
 type jsonPlace struct {
-	Func string `json:"func"`
-	File string `json:"file"`
-	Line int32  `json:"line"`
+	Func jsonName `json:"func"`
+	File jsonName `json:"file"`
+	Line int32    `json:"line"`
 }
 
 type jsonFrame struct {
@@ -58,28 +58,28 @@ type jsonFrame struct {
 }
 
 type jsonState struct {
-	State  string `json:"state"`
-	Reason string `json:"reason,omitempty"`
-	Count  int    `json:"count"`
+	State  string   `json:"state"`
+	Reason jsonName `json:"reason,omitempty"`
+	Count  int      `json:"count"`
 }
 
 // jsonLeaksSummary is the summary's JSON form.
 type jsonLeaksSummary struct {
-	Type              string `json:"type"`
-	PID               int    `json:"pid"`
-	GoVersion         string `json:"go_version"`
-	Time              string `json:"time,omitempty"`
-	DurationNs        int64  `json:"duration_ns"`
-	Snapshots         int    `json:"snapshots"`
-	GrowthJudged      bool   `json:"growth_judged"`
-	Goroutines        int    `json:"goroutines"`
-	Torn              int    `json:"torn"`
-	Sites             int    `json:"sites"`
-	Suspects          int    `json:"suspects"`
-	SuspectGoroutines int    `json:"suspect_goroutines"`
-	Shown             int    `json:"shown"`
-	Note              string `json:"note"`
-	Error             string `json:"error,omitempty"`
+	Type              string   `json:"type"`
+	PID               int      `json:"pid"`
+	GoVersion         jsonName `json:"go_version"`
+	Time              string   `json:"time,omitempty"`
+	DurationNs        int64    `json:"duration_ns"`
+	Snapshots         int      `json:"snapshots"`
+	GrowthJudged      bool     `json:"growth_judged"`
+	Goroutines        int      `json:"goroutines"`
+	Torn              int      `json:"torn"`
+	Sites             int      `json:"sites"`
+	Suspects          int      `json:"suspects"`
+	SuspectGoroutines int      `json:"suspect_goroutines"`
+	Shown             int      `json:"shown"`
+	Note              string   `json:"note"`
+	Error             string   `json:"error,omitempty"`
 }
 
 // Site implements Leaks.
@@ -97,10 +97,10 @@ func (j *leaksJSON) Site(s *leaks.Site) error {
 		one.Type, one.Evidence = "leak_site", []string{}
 	}
 	for _, st := range s.States {
-		one.States = append(one.States, jsonState{st.Status.Name(), st.Reason, st.Count})
+		one.States = append(one.States, jsonState{st.Status.Name(), jsonName(st.Reason), st.Count})
 	}
 	for _, f := range dump.Visible(s.Stack.Frames, j.r.Version.Minor) {
-		one.Stack = append(one.Stack, jsonFrame{jsonPlace{f.Func, f.File, f.Line}, f.Inlined})
+		one.Stack = append(one.Stack, jsonFrame{jsonPlace{jsonName(f.Func), jsonName(f.File), f.Line}, f.Inlined})
 	}
 	return j.object(one)
 }
@@ -109,7 +109,7 @@ func (j *leaksJSON) Site(s *leaks.Site) error {
 func (j *leaksJSON) Summary(s *LeaksSummary) error {
 	r := s.Report
 	sum := jsonLeaksSummary{
-		Type: "summary", PID: r.PID, GoVersion: r.Version.Text, DurationNs: int64(r.Period),
+		Type: "summary", PID: r.PID, GoVersion: jsonName(r.Version.Text), DurationNs: int64(r.Period),
 		Snapshots: r.Snapshots, GrowthJudged: r.Growth, Goroutines: r.Goroutines, Torn: r.Torn,
 		Sites: len(r.Sites), Shown: s.Shown, Note: disclaimer,
 	}
@@ -138,5 +138,5 @@ func placeOf(s *dump.Site) *jsonPlace {
 	if s.Func == "" {
 		return nil
 	}
-	return &jsonPlace{s.Func, s.File, s.Line}
+	return &jsonPlace{jsonName(s.Func), jsonName(s.File), s.Line}
 }
