@@ -88,9 +88,11 @@ func (s *session) open(op operand) error {
 }
 
 // run passes the goroutines that are there to emit, and then events until the
-// context ends, the target ends, or emit or polled return an error, which is
-// returned. Events that were made before the end are all passed on.
-func (s *session) run(ctx context.Context, emit func(*event.Event) error, polled func() error) error {
+// context ends, the duration since the attachment is over (0: it never is), the
+// target ends, or emit or polled return an error, which is returned. Events that
+// were made before the end are all passed on. The duration does not cut the
+// reading of the goroutines short.
+func (s *session) run(ctx context.Context, duration time.Duration, emit func(*event.Event) error, polled func() error) error {
 	watch := func(e *event.Event) error {
 		if e.Kind == event.Exec && s.proc != nil {
 			s.execs = true
@@ -99,6 +101,11 @@ func (s *session) run(ctx context.Context, emit func(*event.Event) error, polled
 	}
 	if err := s.seed(ctx, watch); err != nil {
 		return err
+	}
+	if duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, s.started.Add(duration))
+		defer cancel()
 	}
 	var gone <-chan struct{}
 	if s.proc != nil {

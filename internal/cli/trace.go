@@ -200,12 +200,7 @@ func runTrace(ctx context.Context, t *terminal, o *traceOptions) (err error) {
 	if err := tr.out.Flush(); err != nil {
 		return outputError(err, o.output)
 	}
-	if o.duration > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, o.duration)
-		defer cancel()
-	}
-	runErr := s.run(ctx, tr.event, tr.polled)
+	runErr := s.run(ctx, o.duration, tr.event, tr.polled)
 	sum := s.summary(tr.states, tr.events)
 	if runErr == nil || errors.Is(runErr, errEnough) {
 		runErr = tr.finish(sum)

@@ -43,6 +43,7 @@ var layers = map[string][]string{
 	"process":     {},
 	"clock":       {},
 	"gstate":      {"event", "goruntime"},
+	"seed":        {"dump", "event", "goruntime"},
 	"engine":      {"event"},
 	"corefile":    {"process"},
 	"target":      {"process", "corefile", "gobinary", "goruntime"},
@@ -64,7 +65,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that touch no system: functions of a stream of events.
-var pure = []string{"event", "gstate", "report", "goruntime", "dump", "pprof", "leaks"}
+var pure = []string{"event", "gstate", "seed", "report", "goruntime", "dump", "pprof", "leaks"}
 
 // system has the packages, with those below them, that touch a system.
 var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}

@@ -1,6 +1,7 @@
 package live_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -227,5 +228,31 @@ func TestThereBinary(t *testing.T) {
 	}
 	if s := tr.Summary; s.Seeded != len(tr.Snapshots) || s.Violations != 0 {
 		t.Errorf("%d lines, summary %+v", len(tr.Snapshots), s)
+	}
+}
+
+// TestThereFilters chooses among the goroutines that were there; the summary
+// counts them all.
+func TestThereFilters(t *testing.T) {
+	p := testenv.Start(t, testenv.BuildTarget(t, "idle", testenv.Build{}))
+	var id int64
+	if _, err := fmt.Sscanf(p.WaitLine("goid chan_send "), "goid chan_send %d", &id); err != nil {
+		t.Fatal(err)
+	}
+	p.WaitLine("held")
+	for _, flags := range [][]string{
+		{"--goid", fmt.Sprint(id)},
+		{"--reason", "chan send", "--state", "waiting"},
+		{"--created-by", `work\.Idle$`, "--reason", "chan send"},
+	} {
+		tr := traced.Sample(t, p, testenv.Build{}, 100*time.Millisecond, flags...)
+		if len(tr.Snapshots) != 1 || tr.Snapshots[0].GoID != id || tr.Summary.Goroutines < 15 {
+			t.Errorf("%q: %d lines, %d goroutines counted; want the one of %d", flags, len(tr.Snapshots), tr.Summary.Goroutines, id)
+		}
+	}
+	for _, flags := range [][]string{{"--created-by", "nobody"}, {"--state", "runnable"}} {
+		if tr := traced.Sample(t, p, testenv.Build{}, 100*time.Millisecond, flags...); len(tr.Snapshots) != 0 {
+			t.Errorf("%q: %s", flags, tr.Snapshots[0].Text)
+		}
 	}
 }

@@ -214,11 +214,13 @@ func attach(t testing.TB, p *testenv.Process, prog string, b testenv.Build, line
 	return tr
 }
 
-// Sample traces a target program that is at work, for a while.
-func Sample(t testing.TB, p *testenv.Process, b testenv.Build, d time.Duration) *Trace {
+// Sample traces a target program that is at work, for a while, with the given
+// flags.
+func Sample(t testing.TB, p *testenv.Process, b testenv.Build, d time.Duration, flags ...string) *Trace {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "trace.jsonl")
-	scope := testenv.Start(t, Tool(t), "trace", "--json", "-o", out, "-d", d.String(), strconv.Itoa(p.PID()))
+	args := append([]string{"trace", "--json", "-o", out, "-d", d.String()}, flags...)
+	scope := testenv.Start(t, Tool(t), append(args, strconv.Itoa(p.PID()))...)
 	if err := scope.Wait(); err != nil {
 		t.Fatalf("gopherscope trace: %v\n%s", err, scope.Stderr())
 	}
