@@ -145,7 +145,7 @@ func (s *seeder) seeds(dumps []*dump.Dump, begin int64) error {
 			by = append(by, fmt.Sprintf("%d %s", n, goruntime.Status(state).Name()))
 		}
 	}
-	s.session.term.notef("%d goroutines were there before: %s", total, strings.Join(by, ", "))
+	s.session.term.notef("goroutines that were there before: %d (%s)", total, strings.Join(by, ", "))
 	return nil
 }
 
