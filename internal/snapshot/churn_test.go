@@ -59,6 +59,10 @@ var parkedIn = map[string]string{
 	"sleep": "main.parkSleep", "select": "main.parkMeet", "sync.Mutex.Lock": "main.parkLock", "semacquire": "main.parkLock",
 }
 
+// collects says whether a frame is one of the garbage collector, which has
+// goroutines help it, and wait for each other with a reason of package sync.
+func collects(f dump.Frame) bool { return strings.HasPrefix(f.Func, "runtime.gc") }
+
 // churned is what was seen in many snapshots of the program.
 type churned struct {
 	snapshots, stacks, whole, torn, invalid int
@@ -100,7 +104,7 @@ func (c *churned) wrong(d *dump.Dump, g *dump.Goroutine) string {
 	if calls > epochBits && (path^churnPath(g.ID, epoch))&(1<<calls-1) != 0 {
 		return fmt.Sprintf("%d calls spell %#x, which is not its path", calls, path)
 	}
-	if where := parkedIn[d.ReasonOf(g)]; where != "" {
+	if where := parkedIn[d.ReasonOf(g)]; where != "" && !slices.ContainsFunc(s.Frames, collects) {
 		if calls != levels || !slices.ContainsFunc(s.Frames, func(f dump.Frame) bool { return f.Func == where }) {
 			return "it does not wait where it waits"
 		}
