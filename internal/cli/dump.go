@@ -152,13 +152,12 @@ func runDump(ctx context.Context, t *terminal, o *dumpOptions) error {
 	if d == nil {
 		return takeErr
 	}
+	if o.waiting {
+		return runWaitingOn(ctx, t, src, o, d, takeErr)
+	}
 	out, err := openOutput(o.output, t.Out)
 	if err != nil {
 		return errors.Join(takeErr, err)
-	}
-	if o.waiting {
-		err = errors.Join(runWaitingOn(ctx, t, src.target, d, &o.filter, o.json, out), out.Close())
-		return errors.Join(takeErr, outputError(err, o.output))
 	}
 	sum := &report.DumpSummary{Dump: d, Err: takeErr}
 	w := &dumpWriter{d: d, opts: o, sum: sum, src: src}

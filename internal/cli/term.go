@@ -11,6 +11,7 @@ import (
 
 	"gopherscope/internal/gobinary"
 	"gopherscope/internal/process"
+	"gopherscope/internal/report"
 	"gopherscope/internal/target"
 )
 
@@ -34,7 +35,7 @@ func (t *terminal) notef(format string, args ...any) {
 
 // fail prints an error and what can be done about it.
 func (t *terminal) fail(err error) {
-	fmt.Fprintf(t.Err, "gopherscope: error: %s\n", oneLine(err.Error()))
+	fmt.Fprintf(t.Err, "gopherscope: error: %s\n", oneLine(report.ErrorText(err)))
 	if h := hint(err); h != "" {
 		fmt.Fprintf(t.Err, "gopherscope: hint: %s\n", h)
 	}

@@ -1,7 +1,9 @@
 package report
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -68,6 +70,9 @@ func (s *DumpSummary) count() counts {
 func (s *DumpSummary) Text() string {
 	d, c := s.Dump, s.count()
 	var b strings.Builder
+	if s.Err != nil {
+		b.WriteString("incomplete: ")
+	}
 	fmt.Fprintf(&b, "%s, %d of the runtime's own, in %s", plural(len(d.Goroutines), "goroutine"), c.system, round(d.Took))
 	if s.Groups > 0 {
 		fmt.Fprintf(&b, "; %d shown in %s", s.Shown, plural(s.Groups, "group"))
@@ -127,14 +132,29 @@ func (s *DumpSummary) JSON() ([]byte, error) {
 		Type: "summary", PID: d.PID, GoVersion: d.Version.Text, DurationNs: int64(d.Took),
 		Goroutines: len(d.Goroutines), System: c.system, Shown: s.Shown, Groups: s.Groups, States: c.states,
 		Torn: d.Torn, FPMismatches: d.FPMismatches, NoSample: d.NoSample,
-	}
-	if !d.Time.IsZero() {
-		j.Time = d.Time.UTC().Format("2006-01-02T15:04:05.000000000Z")
-	}
-	if s.Err != nil {
-		j.Error = s.Err.Error()
+		Time: jsonTime(d.Time), Error: ErrorText(s.Err),
 	}
 	return json.Marshal(j)
+}
+
+// jsonTime is a time as it is in JSON; "" for the zero time.
+func jsonTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.000000000Z")
+}
+
+// ErrorText is an error in words for people, "" for nil: that a context was
+// canceled means to them that they interrupted the command.
+func ErrorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	if !errors.Is(err, context.Canceled) {
+		return err.Error()
+	}
+	return strings.ReplaceAll(err.Error(), context.Canceled.Error(), "interrupted")
 }
 
 // minutes is for how many minutes g waits at least, as the runtime counts them:

@@ -112,14 +112,9 @@ func (j *leaksJSON) Summary(s *LeaksSummary) error {
 		Type: "summary", PID: r.PID, GoVersion: jsonName(r.Version.Text), DurationNs: int64(r.Period),
 		Snapshots: r.Snapshots, GrowthJudged: r.Growth, Goroutines: r.Goroutines, Torn: r.Torn,
 		Sites: len(r.Sites), Shown: s.Shown, Note: disclaimer,
+		Time: jsonTime(r.Start), Error: ErrorText(s.Err),
 	}
 	sum.Suspects, sum.SuspectGoroutines = r.Suspects()
-	if !r.Start.IsZero() {
-		sum.Time = r.Start.UTC().Format("2006-01-02T15:04:05.000000000Z")
-	}
-	if s.Err != nil {
-		sum.Error = s.Err.Error()
-	}
 	return j.object(sum)
 }
 

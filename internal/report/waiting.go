@@ -13,10 +13,12 @@ import (
 // Waiting is what goroutines wait on, to be written.
 type Waiting struct {
 	Dump    *dump.Dump
-	Waiting *dump.Waiting
+	Waiting *dump.Waiting // nil: nothing is known, as Err says
 	// Shown chooses goroutines: an object is written if one of those waits on it, a
 	// cycle if one of those is in it. nil chooses all.
 	Shown func(g *dump.Goroutine) bool
+	// Err is what ended the reading or the search before its end; nil if nothing did.
+	Err error
 }
 
 // How many goroutines are named in a text.
@@ -28,6 +30,9 @@ const (
 // Text writes the objects and then the cycles for people.
 func (r *Waiting) Text(w io.Writer) error {
 	b := buffer{w: w}
+	if r.Waiting == nil {
+		return nil
+	}
 	for i := range r.Waiting.Objects {
 		o := &r.Waiting.Objects[i]
 		if !r.shows(o) {
@@ -56,6 +61,9 @@ func (r *Waiting) Text(w io.Writer) error {
 // Summary is what was found in one line, with no newline.
 func (r *Waiting) Summary() string {
 	w := r.Waiting
+	if w == nil {
+		return fmt.Sprintf("incomplete: %s read; what they wait on is not known", plural(len(r.Dump.Goroutines), "goroutine"))
+	}
 	s := fmt.Sprintf("%s on %s; %s", plural(w.Waiters, "goroutine"), plural(len(w.Objects), "object"), plural(len(w.Cycles), "likely deadlock"))
 	if w.Moved > 0 {
 		s += fmt.Sprintf("; %d went on meanwhile and are left out", w.Moved)

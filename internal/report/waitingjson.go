@@ -83,12 +83,22 @@ type jsonCycle struct {
 
 type jsonWaitingSummary struct {
 	Type       string `json:"type"`
-	Waiters    int    `json:"waiters"`
-	Objects    int    `json:"objects"`
-	Cycles     int    `json:"cycles"`
-	Moved      int    `json:"moved"`
-	Unknown    int    `json:"unknown"`
-	Unsearched int    `json:"unsearched"`
+	PID        int    `json:"pid"`
+	Time       string `json:"time,omitempty"`
+	Goroutines int    `json:"goroutines"`
+	Torn       int    `json:"torn"`
+	*jsonFound
+	Error string `json:"error,omitempty"`
+}
+
+// jsonFound is what a search that came to its end found.
+type jsonFound struct {
+	Waiters    int `json:"waiters"`
+	Objects    int `json:"objects"`
+	Cycles     int `json:"cycles"`
+	Moved      int `json:"moved"`
+	Unknown    int `json:"unknown"`
+	Unsearched int `json:"unsearched"`
 }
 
 // JSON writes one JSON object a line: the objects, the cycles, a summary.
@@ -102,28 +112,40 @@ func (r *Waiting) JSON(w io.Writer) error {
 		}
 		return b.line(append(append(b.b, line...), '\n'))
 	}
-	for i := range r.Waiting.Objects {
-		if o := &r.Waiting.Objects[i]; r.shows(o) {
+	found := r.Waiting
+	if found == nil {
+		found = &dump.Waiting{}
+	}
+	for i := range found.Objects {
+		if o := &found.Objects[i]; r.shows(o) {
 			if err := write(r.jsonObject(o)); err != nil {
 				return err
 			}
 		}
 	}
-	for i := range r.Waiting.Cycles {
-		if c := &r.Waiting.Cycles[i]; r.showsCycle(c) {
+	for i := range found.Cycles {
+		if c := &found.Cycles[i]; r.showsCycle(c) {
 			if err := write(r.jsonCycle(c)); err != nil {
 				return err
 			}
 		}
 	}
-	wt := r.Waiting
-	if err := write(&jsonWaitingSummary{
-		Type: "summary", Waiters: wt.Waiters, Objects: len(wt.Objects), Cycles: len(wt.Cycles),
-		Moved: wt.Moved, Unknown: wt.Unknown, Unsearched: wt.Unsearched,
-	}); err != nil {
+	if err := write(r.jsonSummary()); err != nil {
 		return err
 	}
 	return b.Flush()
+}
+
+func (r *Waiting) jsonSummary() *jsonWaitingSummary {
+	d := r.Dump
+	sum := &jsonWaitingSummary{
+		Type: "summary", PID: d.PID, Time: jsonTime(d.Time), Goroutines: len(d.Goroutines), Torn: d.Torn,
+		Error: ErrorText(r.Err),
+	}
+	if w := r.Waiting; w != nil {
+		sum.jsonFound = &jsonFound{w.Waiters, len(w.Objects), len(w.Cycles), w.Moved, w.Unknown, w.Unsearched}
+	}
+	return sum
 }
 
 func (r *Waiting) jsonObject(o *dump.WaitObject) *jsonObject {
