@@ -64,25 +64,55 @@ func (t *Target) countLive(allgs, status uint64) (int, error) {
 	return n, err
 }
 
+// allgsPiece is how many entries of allgs are read at once. The array is read in
+// such pieces, so that memory does not go with a length that may be absurd.
+const allgsPiece = 64 << 10
+
 func (t *Target) countIn(allgs, status uint64) (int, error) {
-	gs, err := t.readAllgs(allgs, maxGoroutines)
+	ptr, n, err := t.allgsHead(allgs)
 	if err != nil {
 		return 0, err
 	}
-	words := make([]byte, 4*len(gs))
-	reads := make([]process.MemRead, len(gs))
-	for i, g := range gs {
-		reads[i] = process.MemRead{Addr: g + status, Buf: words[4*i : 4*i+4]}
+	size := min(n, allgsPiece)
+	buf, words := make([]byte, 8*size), make([]byte, 4*size)
+	reads := make([]process.MemRead, 0, size)
+	count := 0
+	for done := uint64(0); done < n; done += size {
+		piece := buf[:8*min(size, n-done)]
+		if err := t.Mem.ReadMem(ptr+8*done, piece); err != nil {
+			return 0, fmt.Errorf("read allgs: %w", err)
+		}
+		reads = reads[:0]
+		for ; len(piece) > 0; piece = piece[8:] {
+			if g := binary.LittleEndian.Uint64(piece); g != 0 {
+				k := 4 * len(reads)
+				reads = append(reads, process.MemRead{Addr: g + status, Buf: words[k : k+4]})
+			}
+		}
+		more, err := t.countBorn(reads, status)
+		if err != nil {
+			return 0, err
+		}
+		count += more
 	}
-	if _, err := t.Mem.ReadMany(reads); err != nil {
+	return count, nil
+}
+
+// countBorn reads the statuses of some goroutines and counts those that are
+// neither dead nor not yet born.
+func (t *Target) countBorn(statuses []process.MemRead, status uint64) (int, error) {
+	if len(statuses) == 0 {
+		return 0, nil
+	}
+	if _, err := t.Mem.ReadMany(statuses); err != nil {
 		return 0, fmt.Errorf("read goroutines: %w", err)
 	}
 	n := 0
-	for i := range gs {
-		raw := binary.LittleEndian.Uint32(words[4*i:]) &^ goruntime.ScanBit
+	for _, r := range statuses {
+		raw := binary.LittleEndian.Uint32(r.Buf) &^ goruntime.ScanBit
 		s := goruntime.Status(raw)
 		if raw > 0xff || !s.Valid() {
-			return 0, fmt.Errorf("%w: goroutine at %#x has status %#x", ErrLayout, gs[i], raw)
+			return 0, fmt.Errorf("%w: goroutine at %#x has status %#x", ErrLayout, r.Addr-status, raw)
 		}
 		switch s {
 		case goruntime.Idle, goruntime.Dead, goruntime.DeadExtra:

@@ -53,15 +53,25 @@ func (t *Target) checkGoroutines(allgs uint64) error {
 	return nil
 }
 
-// readAllgs reads at most limit pointers of the slice runtime.allgs.
-func (t *Target) readAllgs(addr uint64, limit int) ([]uint64, error) {
+// allgsHead reads where the array of the slice runtime.allgs is, and how many
+// entries the slice claims to have.
+func (t *Target) allgsHead(addr uint64) (ptr, n uint64, err error) {
 	var head [16]byte
 	if err := t.Mem.ReadMem(addr, head[:]); err != nil {
-		return nil, fmt.Errorf("read allgs: %w", err)
+		return 0, 0, fmt.Errorf("read allgs: %w", err)
 	}
-	ptr, n := binary.LittleEndian.Uint64(head[:]), binary.LittleEndian.Uint64(head[8:])
+	ptr, n = binary.LittleEndian.Uint64(head[:]), binary.LittleEndian.Uint64(head[8:])
 	if n > maxGoroutines {
-		return nil, fmt.Errorf("%w: allgs has %d entries", ErrLayout, n)
+		return 0, 0, fmt.Errorf("%w: allgs has %d entries", ErrLayout, n)
+	}
+	return ptr, n, nil
+}
+
+// readAllgs reads at most limit pointers of the slice runtime.allgs.
+func (t *Target) readAllgs(addr uint64, limit int) ([]uint64, error) {
+	ptr, n, err := t.allgsHead(addr)
+	if err != nil {
+		return nil, err
 	}
 	buf := make([]byte, 8*min(int(n), limit))
 	if len(buf) == 0 {
