@@ -71,7 +71,7 @@ then. The exit code is 0 with and without suspects.`,
 }
 
 // runLeaks watches before it creates the output, so that an error leaves no empty
-// file.
+// file. Without a snapshot there is a summary in JSON only.
 func runLeaks(ctx context.Context, t *terminal, o *leaksOptions) error {
 	src, err := openDumpTarget(o.operand)
 	if err != nil {
@@ -85,7 +85,10 @@ func runLeaks(ctx context.Context, t *terminal, o *leaksOptions) error {
 	watchErr := src.explain(w.run(ctx))
 	r := w.watch.Report()
 	if r.Snapshots == 0 {
-		return watchErr
+		if !o.json {
+			return watchErr
+		}
+		r = &leaks.Report{PID: src.proc.PID(), Version: src.target.Bin.Version()}
 	}
 	out, err := openOutput(o.output, t.Out)
 	if err != nil {
@@ -137,7 +140,9 @@ type leakWatcher struct {
 }
 
 // run takes the snapshots at equal distances, and returns the error that ended it
-// early: none if that was ctx. A snapshot that takes longer than the distance delays the next.
+// early: that of ctx only if there is no snapshot yet. One that takes longer than
+// the distance delays the next. A snapshot that is not complete does not count:
+// what is missing is not gone, and what a part shows is not what there is.
 func (w *leakWatcher) run(ctx context.Context) error {
 	defer w.progress("")
 	began := time.Now()
@@ -148,29 +153,32 @@ func (w *leakWatcher) run(ctx context.Context) error {
 	for i := range planned {
 		due := began.Add(w.duration * time.Duration(i) / (leakSnapshots - 1))
 		if !w.sleep(ctx, time.Until(due)) {
-			w.term.notef("ended early, after %d of %d snapshots", w.taken, planned)
-			return nil
+			return w.ended(ctx.Err(), planned)
 		}
 		w.progress("snapshot %d of %d", i+1, planned)
 		d, err := snapshot.Take(ctx, w.src.target, &w.src.options)
-		// Goroutines that are missing from half a snapshot are not gone. But one
-		// that is all there is shows something.
-		if d != nil && (err == nil || w.taken == 0 && len(d.Goroutines) > 0) {
-			w.watch.Add(d)
-			w.taken++
+		if err != nil {
+			return w.ended(err, planned)
 		}
-		if err == nil && i == planned-1 {
+		w.watch.Add(d)
+		w.taken++
+		if i == planned-1 {
 			return w.references(ctx, d)
-		}
-		switch {
-		case ctx.Err() != nil:
-			w.term.notef("ended early, after %d of %d snapshots", w.taken, planned)
-			return nil
-		case err != nil:
-			return err
 		}
 	}
 	return nil
+}
+
+// ended is what run returns for the error that ended it early.
+func (w *leakWatcher) ended(err error, planned int) error {
+	switch {
+	case w.taken == 0:
+		return fmt.Errorf("no snapshot is complete: %w", err)
+	case errors.Is(err, context.Canceled):
+		w.term.notef("ended early, after %d of %d snapshots", w.taken, planned)
+		return nil
+	}
+	return err
 }
 
 // references adds who refers to what the goroutines of the last snapshot wait on.
