@@ -45,6 +45,21 @@ func TestCountAbsurdLength(t *testing.T) {
 	}
 }
 
+// TestFits has structs of sizes that end within a field.
+func TestFits(t *testing.T) {
+	for _, tt := range []struct {
+		off, width, size uint64
+		want             bool
+	}{
+		{0, 8, 8, true}, {448, 8, 456, true}, {448, 8, 455, false}, {456, 1, 456, false}, {455, 1, 456, true},
+		{452, 4, 456, true}, {452, 4, 455, false}, {454, 4, 460, false}, {^uint64(0) - 7, 8, 456, false}, {0, 8, 0, false},
+	} {
+		if got := fits(tt.off, tt.width, tt.size); got != tt.want {
+			t.Errorf("%d bytes at %d of %d: %v", tt.width, tt.off, tt.size, got)
+		}
+	}
+}
+
 // mapped are n bytes of zeros that take no memory before they are written.
 func mapped(t *testing.T, n int) []byte {
 	t.Helper()

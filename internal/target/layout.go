@@ -37,7 +37,7 @@ type GLayout struct {
 
 // MLayout is the layout of runtime.m.
 type MLayout struct {
-	G0, CurG, P, OldP, ID, Blocked, ProcID uint32
+	G0, CurG, P, OldP, ID, Blocked, SyscallTick, ProcID uint32
 }
 
 // SudogLayout is the layout of runtime.sudog, a goroutine in a queue of waiters.
@@ -111,14 +111,45 @@ func (l *Layout) slots() map[string]*uint32 {
 		"runtime.m.p":                          &l.M.P,
 		"runtime.m.oldp":                       &l.M.OldP,
 		"runtime.m.id":                         &l.M.ID,
+		"runtime.m.syscalltick":                &l.M.SyscallTick,
 		"runtime.m.blocked":                    &l.M.Blocked,
 		"runtime.p.id":                         &l.P.ID,
 	}
 }
 
-// maxStruct bounds the size of a runtime struct: the largest, runtime.p, is
-// under 16 KiB in Go 1.27.
-const maxStruct = 1 << 20
+// Bounds on the size of a runtime struct. The largest, runtime.p, is under 16 KiB
+// in Go 1.27. Those of which there are many, which are read whole, are far smaller:
+// 456, 104 and 120 bytes.
+const (
+	maxStruct = 1 << 20
+	maxSmall  = 4 << 10 // of g, sudog and hchan
+)
+
+// maxSize is the bound for a struct.
+func maxSize(name string) uint64 {
+	switch name {
+	case "runtime.g", "runtime.sudog", "runtime.hchan":
+		return maxSmall
+	}
+	return maxStruct
+}
+
+// width is how many bytes of a field are read (runtime/runtime2.go, runtime/chan.go).
+func width(structPath string) uint64 {
+	switch structPath {
+	case "runtime.g.atomicstatus", "runtime.m.syscalltick", "runtime.p.id", "runtime.hchan.closed":
+		return 4
+	case "runtime.g.waitreason", "runtime.g.trackingSeq", "runtime.g.coroexit", "runtime.m.blocked", "runtime.sudog.isSelect":
+		return 1
+	}
+	return 8
+}
+
+// fits says whether a field at off, aligned to its width, is within a struct of
+// that size.
+func fits(off, width, size uint64) bool {
+	return off < size && size-off >= width && off%width == 0
+}
 
 // readLayout takes the offsets from the binary's type descriptors.
 func readLayout(bin *gobinary.File) (Layout, error) {
@@ -136,14 +167,17 @@ func readLayout(bin *gobinary.File) (Layout, error) {
 			if s, err = bin.Struct(f.Struct); err != nil {
 				return l, fmt.Errorf("layout of %s: %w", f.Struct, err)
 			}
-			if s.Size > maxStruct {
+			if s.Size > maxSize(f.Struct) {
 				return l, fmt.Errorf("%w: %s has %d bytes", ErrLayout, f.Struct, s.Size)
 			}
 			structs[f.Struct] = s
 		}
 		off, ok := s.Offset(f.Path)
-		if !ok || off >= s.Size {
+		if !ok {
 			return l, fmt.Errorf("%w: %s of %s has no field %s", ErrLayout, f.Struct, bin.Version(), f.Path)
+		}
+		if !fits(off, width(f.Struct+"."+f.Path), s.Size) {
+			return l, fmt.Errorf("%w: %s.%s is at %d of %d bytes", ErrLayout, f.Struct, f.Path, off, s.Size)
 		}
 		*slots[f.Struct+"."+f.Path] = uint32(off)
 	}
@@ -159,7 +193,7 @@ func readLayout(bin *gobinary.File) (Layout, error) {
 			return l, fmt.Errorf("layout of runtime.coro: %w", err)
 		}
 		off, ok := s.Offset("gp")
-		if !ok {
+		if !ok || s.Size > maxStruct || !fits(off, 8, s.Size) {
 			return l, fmt.Errorf("%w: runtime.coro has no field gp", ErrLayout)
 		}
 		l.Coro.G = uint32(off)
