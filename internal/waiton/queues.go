@@ -86,31 +86,77 @@ func (q *queueWalk) walk(addr uint64, c int32, how dump.WaitHow) (n int, all boo
 // condAt is the number of the condition at an address.
 func (f *finder) condAt(addr uint64) int32 { return f.objectAt(dump.KindCond, addr) }
 
-// condList reads the list of a condition: the sudogs that wait on it by their
-// goroutines' addresses. It is bounded by the number of waiters.
-func (f *finder) condList(ctx context.Context, cond uint64) (map[uint64]uint64, error) {
-	list := map[uint64]uint64{}
-	buf := make([]byte, f.t.Layout.Sudog.Size)
-	ok, err := f.one(cond+condHead, buf[:8])
-	if err != nil || !ok {
-		return list, err
+// findConds makes sure of the conditions that searchConds found: a goroutine that
+// waits on one has its sudog in its list.
+func (f *finder) findConds(ctx context.Context) error {
+	waiters := map[uint64][]int32{} // by condition
+	var conds []uint64              // in the order of their first waiters
+	for i := range f.waiters {
+		if w := &f.waiters[i]; !w.moved && w.cond != 0 {
+			if waiters[w.cond] == nil {
+				conds = append(conds, w.cond)
+			}
+			waiters[w.cond] = append(waiters[w.cond], int32(i))
+		}
 	}
-	addr := word(buf, 0)
-	for n := 0; addr != 0 && n <= 2*len(f.waiters)+chunkSize; n++ {
-		if n%chunkSize == 0 {
+	// A goroutine is in one list at most, but lists may change, or be no lists.
+	q := condWalk{f: f, steps: 2*len(f.d.Goroutines) + chunkSize, buf: make([]byte, f.t.Layout.Sudog.Size)}
+	for _, cond := range conds {
+		if err := q.walk(ctx, cond, waiters[cond]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// condWalk walks the lists of conditions.
+type condWalk struct {
+	f     *finder
+	steps int // how many more sudogs are read, of all lists together
+	buf   []byte
+}
+
+// walk looks for the waiters, by number, in the list of the condition that they
+// seem to wait on. It ends when all are found, and at a cycle.
+func (q *condWalk) walk(ctx context.Context, cond uint64, waiters []int32) error {
+	f := q.f
+	left := make(map[uint64]int32, len(waiters)) // by g, those that are not found yet
+	for _, i := range waiters {
+		w := &f.waiters[i]
+		left[f.d.Goroutines[w.g].Addr] = i
+		w.cond = 0
+	}
+	var head [8]byte
+	ok, err := f.one(cond+condHead, head[:])
+	if err != nil || !ok {
+		return err
+	}
+	addr := word(head[:], 0)
+	// The walk comes back to seen, which moves on ever more slowly, if and only if
+	// it is in a cycle (Brent's algorithm).
+	seen, lap, n := addr, 1, 0
+	for addr != 0 && len(left) > 0 && q.steps > 0 {
+		if q.steps--; q.steps%chunkSize == 0 {
 			if err := ctx.Err(); err != nil {
-				return list, err
+				return err
 			}
 		}
-		if ok, err = f.one(addr, buf); err != nil || !ok {
-			return list, err
+		if ok, err = f.one(addr, q.buf); err != nil || !ok {
+			return err
 		}
-		s, _ := f.sudog(addr, buf)
-		if _, again := list[s.g]; again {
+		s, _ := f.sudog(addr, q.buf)
+		if i, here := left[s.g]; here {
+			delete(left, s.g)
+			w := &f.waiters[i]
+			w.first, w.n, w.cond = int32(len(f.sudogs)), 1, cond
+			f.sudogs = append(f.sudogs, sudog{addr: addr, g: s.g, object: f.condAt(cond), how: w.how})
+		}
+		if addr = s.next; addr == seen {
 			break
 		}
-		list[s.g] = addr
-		addr = s.next
+		if n++; n == lap {
+			seen, lap, n = addr, 2*lap, 0
+		}
 	}
-	return list, nil
+	return nil
 }

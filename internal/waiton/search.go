@@ -1,9 +1,6 @@
 package waiton
 
-import (
-	"context"
-	"encoding/binary"
-)
+import "encoding/binary"
 
 // searchSemas finds the sudogs of those goroutines that wait on a semaphore and
 // have none in g.waiting: all of them before Go 1.26.
@@ -136,33 +133,4 @@ func (f *finder) tryCandidates(ws []waiter, cands []candidate, size int, accept 
 		first = last
 	}
 	return out, nil
-}
-
-// findConds makes sure of the conditions that searchConds found: a goroutine that
-// waits on one has its sudog in its list.
-func (f *finder) findConds(ctx context.Context) error {
-	members := map[uint64]map[uint64]uint64{} // by condition, by g, the sudog
-	for i := range f.waiters {
-		w := &f.waiters[i]
-		if w.moved || w.cond == 0 {
-			continue
-		}
-		list, ok := members[w.cond]
-		if !ok {
-			var err error
-			if list, err = f.condList(ctx, w.cond); err != nil {
-				return err
-			}
-			members[w.cond] = list
-		}
-		g := f.d.Goroutines[w.g].Addr
-		addr, ok := list[g]
-		if !ok {
-			w.cond = 0
-			continue
-		}
-		w.first, w.n = int32(len(f.sudogs)), 1
-		f.sudogs = append(f.sudogs, sudog{addr: addr, g: g, object: f.condAt(w.cond), how: w.how})
-	}
-	return nil
 }
