@@ -208,3 +208,32 @@ func armLiterals(code []byte) map[int]bool {
 	}
 	return literals
 }
+
+// CallTarget is the function that the call before the return address ra calls, if
+// that is a call of a fixed address; false if it is not, or if it cannot be told.
+func (f *File) CallTarget(ra uint64) (Func, bool) {
+	size := uint64(5)
+	if f.arch == ARM64 {
+		size = 4
+	}
+	b, err := f.bytes(ra-size, int(size))
+	if err != nil {
+		return Func{}, false
+	}
+	var to uint64
+	if f.arch == ARM64 {
+		w := armWord(b, 0)
+		if !w.isBL() {
+			return Func{}, false
+		}
+		to = ra - size + uint64(int64(int32(w)<<6)>>4)
+	} else {
+		if b[0] != 0xe8 { // CALL rel32
+			return Func{}, false
+		}
+		to = ra + uint64(int64(int32(binary.LittleEndian.Uint32(b[1:]))))
+	}
+	// What looks like a call may be the end of another instruction.
+	fn, ok := f.FuncAt(to)
+	return fn, ok && fn.Entry == to
+}

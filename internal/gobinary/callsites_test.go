@@ -361,3 +361,34 @@ func TestARMCalls(t *testing.T) {
 		})
 	}
 }
+
+// TestCallTarget compares with the calls that the disassembly finds, and asks for
+// the places between them, too.
+func TestCallTarget(t *testing.T) {
+	eachBuild(t, "frames", func(t *testing.T, b testenv.Build, path string, f *File) {
+		calls, size := 0, uint64(5)
+		if f.Arch() == ARM64 {
+			size = 4
+		}
+		for fn := range f.runtimeFuncs() {
+			ends := map[uint64]uint64{} // of the calls, and what they call
+			for _, r := range f.refs(fn) {
+				if to, ok := f.FuncAt(r.addr); ok && r.kind == refCall && to.Entry == r.addr {
+					ends[r.pc+size] = r.addr
+				}
+			}
+			for ra := fn.Entry + size; ra <= fn.End; ra++ {
+				got, ok := f.CallTarget(ra)
+				if want := ends[ra]; want != 0 && (!ok || got.Entry != want) {
+					t.Errorf("%s: the call before %#x is of %#x, want %#x", fn.Name, ra, got.Entry, want)
+				}
+				if ok {
+					calls++
+				}
+			}
+		}
+		if calls < 1000 {
+			t.Errorf("%d calls", calls)
+		}
+	})
+}

@@ -41,6 +41,7 @@ var fields = []Field{
 	{Struct: "runtime.m", Path: "oldp"},
 	{Struct: "runtime.m", Path: "id"},
 	{Struct: "runtime.m", Path: "blocked"},
+	{Struct: "runtime.m", Path: "syscalltick"},
 	{Struct: "runtime.p", Path: "id"},
 	{Struct: "runtime.sudog", Path: "g"},
 	{Struct: "runtime.sudog", Path: "next"},

@@ -113,8 +113,8 @@ func NewSampler(opts *Options) *Sampler {
 // Sample returns at most one sample for each of the threads tids, which are
 // numbers of our own PID namespace. A thread that ended, or did not execute its
 // program's code within Options.Deadline, has none. The samples are the caller's
-// and are in no order. The error, with which there are no samples, is an
-// ErrPermission, an ErrUnsupported, or whatever else the kernel says.
+// and are in no order. The error, with which there may be samples of some threads,
+// is an ErrPermission, an ErrUnsupported, or whatever else the kernel says.
 func (s *Sampler) Sample(tids []int) ([]snapshot.Sample, error) {
 	var out []snapshot.Sample
 	for len(tids) > 0 {
@@ -127,7 +127,7 @@ func (s *Sampler) Sample(tids []int) ([]snapshot.Sample, error) {
 		}
 		b.close()
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 		out = append(out, b.samples...)
 		tids = tids[n:]

@@ -78,7 +78,8 @@ func decodeSample(body []byte) (s snapshot.Sample, ok bool) {
 		return v
 	}
 	ok = true
-	s.TID = int(int32(word() >> 32))
+	ids := word()
+	s.PID, s.TID = int(int32(ids)), int(int32(ids>>32))
 	if abi := word(); abi != abi64 {
 		return snapshot.Sample{}, false
 	}

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -137,7 +138,7 @@ const (
 // First all g structs are read in as few pieces as possible: the runtime
 // allocates them side by side. That tells which are alive and where their stacks
 // are; settle then reads those properly.
-func (r *reader) chunk(addrs []uint64) error {
+func (r *reader) chunk(ctx context.Context, addrs []uint64) error {
 	gs, err := r.readGs(addrs, &r.gs[0])
 	if err != nil {
 		return err
@@ -157,7 +158,7 @@ func (r *reader) chunk(addrs []uint64) error {
 			return err
 		}
 	}
-	if err := r.settle(todo); err != nil {
+	if err := r.settle(ctx, todo); err != nil {
 		return err
 	}
 	return r.threads()

@@ -30,7 +30,7 @@ type labels struct {
 	isMap bool
 	sets  [][]dump.Label
 	known map[string]dump.LabelsID // by content
-	byPtr map[uint64]dump.LabelsID // of the goroutines that are being read
+	byPtr map[uint64]dump.LabelsID // of the goroutines that are being read; 0 where they made no sense
 }
 
 func newLabels(t *target.Target) labels {
@@ -60,7 +60,10 @@ func (l *labels) read(ptrs []uint64) error {
 		if ends(err) {
 			return err
 		}
-		if err == nil { // else the goroutine has other labels by now
+		// Labels that cannot be read are those of a goroutine that has others by
+		// now, or none that package runtime/pprof made: it is shown without.
+		l.byPtr[ptr] = 0
+		if err == nil {
 			l.byPtr[ptr] = l.intern(set)
 		}
 	}
@@ -70,7 +73,7 @@ func (l *labels) read(ptrs []uint64) error {
 // of is the number of the labels at ptr; 0 if they were not read.
 func (l *labels) of(ptr uint64) dump.LabelsID { return l.byPtr[ptr] }
 
-// have says whether the labels at ptr were read, or there are none.
+// have says whether the labels at ptr were looked at, or there are none.
 func (l *labels) have(ptr uint64) bool {
 	_, ok := l.byPtr[ptr]
 	return ok || ptr == 0

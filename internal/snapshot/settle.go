@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"context"
 
 	"gopherscope/internal/dump"
 	"gopherscope/internal/goruntime"
@@ -39,6 +40,11 @@ type pending struct {
 const (
 	// maxRounds is how often a goroutine is read before it is given up as torn.
 	maxRounds = 40
+	// longStack is a stack whose reading takes so long that a goroutine can come
+	// back to the same place meanwhile, and maxLongRounds how often one is read:
+	// each time is a chance that it looks as if it had not moved.
+	longStack     = 128 << 10
+	maxLongRounds = 6
 	// usualStack is how much of a stack is read at first. Of most, it is all.
 	usualStack = 2 << 10
 	// maxStack bounds what is read of one stack; a deeper one is cut.
@@ -52,13 +58,16 @@ const (
 
 // settle reads each goroutine until it has been read whole, and adds it to the
 // Dump. Goroutines that die meanwhile are left out.
-func (r *reader) settle(todo []pending) error {
+func (r *reader) settle(ctx context.Context, todo []pending) error {
 	for len(todo) > 0 {
 		if err := r.labels.read(r.labelPointers(todo)); err != nil {
 			return err
 		}
 		var again []pending
 		for rest := todo; len(rest) > 0; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			n, err := r.readBatch(rest)
 			if err != nil {
 				return err
@@ -75,11 +84,29 @@ func (r *reader) settle(todo []pending) error {
 	return nil
 }
 
-// group is what was read of one goroutine, in this order.
+// group is what was read of one goroutine: before, tick, stack, stack2, tick2,
+// after, in this order. The stacks are empty for a goroutine without, the ticks
+// for one that is in no system call.
 type group struct {
-	before, stack, stack2, after []byte // the stacks are empty for a goroutine without
-	sp                           uint64 // where the stacks were read from
+	before, stack, stack2, after []byte
+	tick, tick2                  []byte
+	sp, m                        uint64 // where the stacks and the ticks were read from
 	ok                           bool
+}
+
+// tickSize is that of m.syscalltick.
+const tickSize = 4
+
+// pieces is in how many pieces a goroutine is read.
+func pieces(stack, tick bool) int {
+	n := 2
+	if stack {
+		n += 2
+	}
+	if tick {
+		n += 2
+	}
+	return n
 }
 
 // batch is the memory that the goroutines of one system call are read to.
@@ -97,15 +124,12 @@ func (r *reader) readBatch(ps []pending) (int, error) {
 	var sizes [batchPieces / 2]int
 	for i := range ps {
 		n := r.stackWanted(&ps[i])
-		pieces := 2
-		if n > 0 {
-			pieces = 4
-		}
+		pieces := pieces(n > 0, n > 0 && r.ticks(ps[i].g))
 		if i > 0 && (len(b.reads)+pieces > batchPieces || used+2*n > maxBatchBytes) || i == len(sizes) {
 			break
 		}
 		sizes[i] = n
-		used += 2*n + 2*int(r.l.Size)
+		used += 2*n + 2*int(r.l.Size) + 2*tickSize
 		b.groups = append(b.groups, group{})
 		b.reads = append(b.reads, make([]process.MemRead, pieces)...)
 	}
@@ -123,9 +147,17 @@ func (r *reader) readBatch(ps []pending) (int, error) {
 		p, gr := &ps[i], &b.groups[i]
 		gr.before = take(p.addr, int(r.l.Size))
 		if n := sizes[i]; n > 0 {
-			gr.sp = r.start(p.g).sp
+			gr.sp, gr.m = r.start(p.g).sp, word(p.g, r.l.M)
+			tick := gr.m + uint64(r.t.Layout.M.SyscallTick)
+			ticks := r.ticks(p.g)
+			if ticks {
+				gr.tick = take(tick, tickSize)
+			}
 			gr.stack = take(gr.sp, n)
 			gr.stack2 = take(gr.sp, n)
+			if ticks {
+				gr.tick2 = take(tick, tickSize)
+			}
 		}
 		gr.after = take(p.addr, int(r.l.Size))
 	}
@@ -136,12 +168,7 @@ func (r *reader) readBatch(ps []pending) (int, error) {
 // were read.
 func (r *reader) readGroups(reads []process.MemRead) error {
 	b := &r.batch
-	piece := func(g *group) int {
-		if g.stack == nil {
-			return 2
-		}
-		return 4
-	}
+	piece := func(g *group) int { return pieces(g.stack != nil, g.tick != nil) }
 	for at, i := 0, 0; i < len(b.groups); {
 		n, err := r.t.Mem.ReadMany(reads[at:])
 		if ends(err) {
@@ -159,6 +186,14 @@ func (r *reader) readGroups(reads []process.MemRead) error {
 		}
 	}
 	return nil
+}
+
+// ticks says whether a goroutine is told by m.syscalltick not to have moved: in
+// a system call, which it can leave and enter again past g.trackingSeq from Go
+// 1.26 on. Each entry takes the tick of the P, which each end increments
+// (runtime/proc.go, reentersyscall and exitsyscall).
+func (r *reader) ticks(g []byte) bool {
+	return r.status(g) == goruntime.Syscall && word(g, r.l.M) != 0
 }
 
 // stackWanted is how many bytes of a goroutine's stack to read; 0 for none.
@@ -214,7 +249,10 @@ func (r *reader) judge(p *pending, gr *group) (again pending, retry bool) {
 		r.add(p.addr, now, dump.SourceInvalid, 0)
 		return pending{}, false
 	}
-	if st := r.start(now); gr.stack == nil || gr.sp != st.sp || !bytes.Equal(gr.stack, gr.stack2) {
+	if gr.stack == nil || gr.sp != r.start(now).sp || !bytes.Equal(gr.stack, gr.stack2) {
+		return r.tryAgain(p, now)
+	}
+	if r.ticks(now) && (gr.tick == nil || gr.m != word(now, r.l.M) || !bytes.Equal(gr.tick, gr.tick2)) {
 		return r.tryAgain(p, now)
 	}
 	return r.unwind(p, gr)
@@ -229,6 +267,9 @@ func (r *reader) unwind(p *pending, gr *group) (again pending, retry bool) {
 		again, retry = r.tryAgain(p, g)
 		again.want = min(8*len(gr.stack), maxStack)
 		return again, retry
+	}
+	if r.switches(g) && !r.walk.calls(w) {
+		return r.tryAgain(p, g)
 	}
 	source := dump.SourceMemory
 	switch {
@@ -245,10 +286,21 @@ func (r *reader) unwind(p *pending, gr *group) (again pending, retry bool) {
 	return pending{}, false
 }
 
+// switches says whether a goroutine waits in a coroutine switch, which does not
+// count in g.trackingSeq: nothing but its stack tells whether it has moved.
+func (r *reader) switches(g []byte) bool {
+	reason := int(g[r.l.WaitReason])
+	return r.status(g) == goruntime.Waiting && reason < len(r.t.Reasons) && r.t.Reasons[reason] == "coroutine"
+}
+
 // tryAgain is what to read once more, or nothing: a goroutine that was read often
 // enough is added as torn.
 func (r *reader) tryAgain(p *pending, g []byte) (again pending, retry bool) {
-	if p.rounds+1 >= maxRounds {
+	rounds := maxRounds
+	if p.want > longStack {
+		rounds = maxLongRounds
+	}
+	if p.rounds+1 >= rounds {
 		if alive(r.status(g)) {
 			r.d.Torn++
 			r.add(p.addr, g, dump.SourceTorn, 0)

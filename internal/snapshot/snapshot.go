@@ -14,11 +14,17 @@
 // and the result counts only if both copies of the g struct agree in all that
 // says where the goroutine is (status, goid, wait reason, where its stack lies,
 // where it will go on) and in g.trackingSeq, which the runtime increments each
-// time a goroutine stops running (runtime/proc.go, casgstatus); and if both
-// copies of the stack are equal. The counter has 8 bits, so it alone could be
+// time that casgstatus takes a goroutine out of running (runtime/proc.go); and if
+// both copies of the stack are equal. The counter has 8 bits, so it alone could be
 // back at the same value; but a stack that changes under the first copy is told
 // by the second. A goroutine that does not pass is read again, and after many
 // attempts is counted as torn and gets no stack.
+//
+// Two ways past the counter have witnesses of their own. System calls from Go 1.26
+// on: m.syscalltick, which differs from one call to the next, is read before and
+// after the stack. Coroutine switches count nowhere: there each return address
+// must follow a call of the frame's own function, which tells a stack that has the
+// frames of one moment and the return addresses of another.
 //
 // The goroutines of one snapshot are read one after the other, so it is no
 // single moment of the whole process: each goroutine was as shown at some moment
@@ -67,6 +73,7 @@ type Sampler interface {
 // A Sample is what a thread was doing at one moment. Its memory is of that very
 // moment.
 type Sample struct {
+	PID    int // of the process that the thread was of; 0 for a core file
 	TID    int
 	PC, SP uint64
 	BP, G  uint64 // the registers that Go keeps the frame pointer and the current g in
@@ -97,17 +104,18 @@ func Take(ctx context.Context, t *target.Target, opts *Options) (*dump.Dump, err
 		return nil, err
 	}
 	slices.Sort(addrs)
+	addrs = slices.Compact(addrs)
 	r.d.Goroutines = make([]dump.Goroutine, 0, len(addrs))
 	for chunk := range slices.Chunk(addrs, chunkSize) {
 		if err = ctx.Err(); err != nil {
 			break
 		}
-		if err = r.chunk(chunk); err != nil {
+		if err = r.chunk(ctx, chunk); err != nil {
 			break
 		}
 	}
 	if err == nil {
-		err = r.running()
+		err = r.running(ctx)
 	}
 	return r.finish(err)
 }
@@ -125,6 +133,7 @@ func (r *reader) finish(err error) (*dump.Dump, error) {
 		}
 		return 0
 	})
+	d.Goroutines = slices.CompactFunc(d.Goroutines, func(a, b dump.Goroutine) bool { return a.ID == b.ID })
 	d.Stacks, d.Sites, d.Labels = r.sym.stacks, r.sym.sites, r.labels.sets
 	if err != nil {
 		err = fmt.Errorf("read goroutines, %d so far: %w", len(d.Goroutines), err)

@@ -17,6 +17,7 @@ type symbols struct {
 	byHash map[uint64]dump.StackID
 	pcs    [][]uint64 // of each stack
 	exact  []bool
+	total  int // frames of all stacks
 	frames map[frameKey][]dump.Frame
 
 	sites  []dump.Site
@@ -54,8 +55,18 @@ func newSymbols(bin *gobinary.File, bias uint64) *symbols {
 	}
 }
 
+// maxTotal bounds the frames of all stacks together, to some 1.2 GB. What comes
+// after is cut to the innermost maxCut.
+const (
+	maxTotal = 20 << 20
+	maxCut   = 50
+)
+
 // stack is the number of a stack.
 func (s *symbols) stack(w walked) dump.StackID {
+	if s.total > maxTotal && len(w.pcs) > maxCut {
+		w.pcs, w.end = w.pcs[:maxCut], walkDeep
+	}
 	hash := uint64(14695981039346656037) // FNV-1a, a word at a time
 	if w.exact {
 		hash++
@@ -71,7 +82,9 @@ func (s *symbols) stack(w walked) dump.StackID {
 			s.byHash[hash] = id
 			s.pcs = append(s.pcs, slices.Clone(w.pcs))
 			s.exact = append(s.exact, w.exact)
-			s.stacks = append(s.stacks, dump.Stack{Frames: s.symbolise(w), Cut: w.end != walkTop})
+			frames := s.symbolise(w)
+			s.total += len(frames)
+			s.stacks = append(s.stacks, dump.Stack{Frames: frames, Cut: w.end != walkTop})
 			return id
 		}
 		if s.exact[id] == w.exact && slices.Equal(s.pcs[id], w.pcs) {

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"encoding/binary"
 	"slices"
 	"strconv"
@@ -75,7 +76,9 @@ func (r *reader) hostTID(tid int32) int32 {
 	}
 	if !r.nsKnown {
 		r.nsKnown = true
-		if other, err := p.InOtherPIDNS(); err == nil && other {
+		if other, err := p.InOtherPIDNS(); err != nil {
+			r.ns = map[int32]int32{} // no thread is known
+		} else if other {
 			r.ns = map[int32]int32{}
 			tids, _ := p.Threads() // none, if they cannot be listed: no thread is known then
 			for _, host := range tids {
@@ -116,7 +119,7 @@ const samplings = 4
 // (runtime/proc.go, casgstatus, increments g.trackingSeq for both), and the stack
 // pointer is on its stack. The counter has 8 bits and could be back at the same
 // value, so the stack must end in the function that the goroutine starts with.
-func (r *reader) running() error {
+func (r *reader) running(ctx context.Context) error {
 	if r.opts.Sampler == nil || len(r.onCPU) == 0 {
 		return nil
 	}
@@ -127,15 +130,19 @@ func (r *reader) running() error {
 	slices.Sort(tids)
 	tids = slices.Compact(tids)
 	for try := 0; try < samplings && len(tids) > 0 && len(r.onCPU) > 0; try++ {
-		samples, err := r.opts.Sampler.Sample(tids)
-		if err != nil && try == 0 {
-			r.d.NoSample = err.Error()
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		if err != nil {
-			return nil
-		}
+		samples, failed := r.opts.Sampler.Sample(tids)
+		var err error
 		if tids, err = r.match(samples); err != nil {
 			return err
+		}
+		if failed != nil && try == 0 {
+			r.d.NoSample = failed.Error()
+		}
+		if failed != nil {
+			return nil
 		}
 	}
 	return nil
@@ -159,6 +166,9 @@ func (r *reader) match(samples []Sample) (again []int, err error) {
 
 // matchOne gives the sample to its goroutine, if it has one.
 func (r *reader) matchOne(s *Sample) (ok bool, err error) {
+	if p := r.t.Proc; p != nil && s.PID != p.PID() {
+		return false, nil // of a thread of another process, which has the number by now
+	}
 	addr, sure := s.G, true
 	on, known := r.onCPU[addr]
 	if !known {

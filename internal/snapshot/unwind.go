@@ -56,11 +56,12 @@ type walker struct {
 	bias  uint64
 	arm   bool // return addresses are passed in a register
 	infos map[uint64]unwindInfo
+	fits  map[call]bool // whether the call before the return address is of that function
 	pcs   []uint64
 }
 
 func newWalker(bin *gobinary.File, bias uint64) walker {
-	return walker{bin: bin, bias: bias, arm: bin.Arch() == gobinary.ARM64, infos: map[uint64]unwindInfo{}}
+	return walker{bin: bin, bias: bias, arm: bin.Arch() == gobinary.ARM64, infos: map[uint64]unwindInfo{}, fits: map[call]bool{}}
 }
 
 // info is how to unwind the frame of the function at a linked pc.
@@ -159,4 +160,38 @@ func (w *walker) stack(st start, mem []byte) walked {
 	}
 	out.pcs = w.pcs
 	return out
+}
+
+// call is a return address, and the function that was called.
+type call struct{ ra, entry uint64 }
+
+// calls says whether each frame of a stack was called from where it returns to,
+// as far as that can be told: it cannot of calls through a register. A stack that
+// was put together of two may have the frames of one and the return addresses of
+// the other.
+func (w *walker) calls(s walked) bool {
+	for i := 1; i < len(s.pcs); i++ {
+		inner, ok := w.bin.UnwindAt(s.pcs[i-1])
+		if !ok || inner.Injected {
+			continue
+		}
+		c := call{s.pcs[i], inner.Entry}
+		fits, known := w.fits[c]
+		if !known {
+			target, direct := w.bin.CallTarget(c.ra)
+			fits = !direct || target.Entry == c.entry || w.isWrapper(target)
+			w.fits[c] = fits
+		}
+		if !fits {
+			return false
+		}
+	}
+	return true
+}
+
+// isWrapper says whether the compiler made fn, which may go on in another
+// function by a jump.
+func (w *walker) isWrapper(fn gobinary.Func) bool {
+	frames := w.bin.Frames(fn.Entry)
+	return len(frames) > 0 && frames[len(frames)-1].Wrapper
 }
