@@ -112,3 +112,96 @@ func TestCondLists(t *testing.T) {
 		}
 	}
 }
+
+// semaFinder is a finder and n goroutines that wait for semaphores with the same
+// stack. On top of each is a word that points to its sudog, as far as real says.
+func semaFinder(t *testing.T, n int, stack dump.Stack, real func(int) bool) (*finder, []waiter, *counted) {
+	t.Helper()
+	mem, base, counted := ownMemory(t, 64*n)
+	d := &dump.Dump{Goroutines: make([]dump.Goroutine, n), Stacks: []dump.Stack{{}, stack}}
+	f := newFinder(&target.Target{Mem: counted, Layout: target.Layout{Sudog: sudogs}}, d)
+	ws := make([]waiter, n)
+	put := binary.LittleEndian.PutUint64
+	for k := range ws {
+		d.Goroutines[k] = dump.Goroutine{ID: uint64(k + 1), Addr: 1<<40 + 512*uint64(k), Stack: 1}
+		sudog := mem[64*k:]
+		put(sudog, d.Goroutines[k].Addr)
+		if real(k) {
+			put(sudog[16:], base) // what it waits for
+		}
+		top := make([]byte, 256)
+		for at := 0; at < len(top); at += 8 {
+			put(top[at:], base+64*uint64(k))
+		}
+		ws[k] = waiter{g: int32(k), object: -1, class: classSema, top: top, state: gState{sp: 1 << 46}}
+	}
+	return f, ws, counted
+}
+
+// lockStack is the stack of a goroutine that waits for a Mutex.
+var lockStack = dump.Stack{Frames: []dump.Frame{
+	{PC: 1, Func: "runtime.gopark"}, {PC: 2, Func: "runtime.semacquire1"}, {PC: 3, Func: "sync.(*Mutex).Lock"}, {PC: 4, Func: "main.main"},
+}}
+
+// TestSearchGivesUp searches stacks on which no sudog, or only few, are.
+func TestSearchGivesUp(t *testing.T) {
+	const n = 2000
+	for _, tt := range []struct {
+		name         string
+		real         func(int) bool
+		found, reads int
+	}{
+		{"none", func(int) bool { return false }, 0, 32 * maxMisses},
+		{"all", func(int) bool { return true }, n, 32 + n},
+		{"those after a few", func(k int) bool { return k >= maxMisses-1 }, n - maxMisses + 1, 32*maxMisses + n},
+	} {
+		f, ws, mem := semaFinder(t, n, lockStack, tt.real)
+		if err := f.searchSemas(ws); err != nil {
+			t.Fatal(err)
+		}
+		if len(f.sudogs) != tt.found || mem.reads > tt.reads {
+			t.Errorf("%s: found %d of %d, want %d; %d reads, want %d", tt.name, len(f.sudogs), n, tt.found, mem.reads, tt.reads)
+		}
+	}
+}
+
+// TestUnknownSemaphore has stacks that do not tell whose the semaphore is.
+func TestUnknownSemaphore(t *testing.T) {
+	const n = 3
+	whole := dump.Stack{Frames: lockStack.Frames[:2]}
+	for _, tt := range []struct {
+		name  string
+		stack dump.Stack
+		kind  dump.ObjectKind // KindChan, the zero kind: unknown
+	}{
+		{"no stack", dump.Stack{}, 0},
+		{"cut in the runtime", dump.Stack{Frames: lockStack.Frames[:2], Cut: true}, 0},
+		{"cut in package sync", dump.Stack{Frames: lockStack.Frames[:3], Cut: true}, 0},
+		{"cut in the program", dump.Stack{Frames: lockStack.Frames, Cut: true}, dump.KindMutex},
+		{"all of the runtime", whole, dump.KindSemaphore},
+	} {
+		for _, chained := range []bool{false, true} { // in g.waiting, as from Go 1.26 on
+			f, ws, _ := semaFinder(t, n, tt.stack, func(int) bool { return true })
+			if chained {
+				for i := range ws {
+					ws[i].state.waiting = binary.LittleEndian.Uint64(ws[i].top)
+				}
+				if err := f.followWaiting(ws); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := f.searchSemas(ws); err != nil {
+				t.Fatal(err)
+			}
+			f.nameObjects(ws)
+			f.waiters = ws
+			w := f.result()
+			switch {
+			case tt.kind == 0 && (w.Unknown != n || len(w.Objects) != 0):
+				t.Errorf("%s: %d unknown, objects %+v", tt.name, w.Unknown, w.Objects)
+			case tt.kind != 0 && (w.Unknown != 0 || len(w.Objects) != 1 || w.Objects[0].Kind != tt.kind):
+				t.Errorf("%s: %d unknown, objects %+v, want a %s", tt.name, w.Unknown, w.Objects, tt.kind)
+			}
+		}
+	}
+}

@@ -42,7 +42,9 @@ type place struct {
 
 	// where on the stack, as bytes from the stack pointer, the sudog or condition
 	// was; -1 if it is not known yet. All goroutines with the stack have it there.
-	slot int
+	slot   int
+	misses int  // rounds in a row in which whole tops of such stacks were searched in vain
+	blind  bool // the stack does not tell what kind of semaphore is waited for
 }
 
 func (f *finder) place(id dump.StackID) *place {
@@ -52,7 +54,7 @@ func (f *finder) place(id dump.StackID) *place {
 	}
 	p = &place{slot: -1}
 	f.places[id] = p
-	frames := f.d.Stacks[id].Frames
+	frames, cut := f.d.Stacks[id].Frames, f.d.Stacks[id].Cut
 	inner := true // so far, all of the runtime and of package sync
 	for i := range frames {
 		if frames[i].Inlined {
@@ -68,6 +70,7 @@ func (f *finder) place(id dump.StackID) *place {
 		p.pcs = p.pcs[1:] // the innermost goes on at g.sched.pc
 	}
 	p.kind, p.how, p.offset = semaphoreOf(frames)
+	p.blind = len(frames) == 0 || cut && inner // who called is not there
 	return p
 }
 

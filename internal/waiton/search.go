@@ -6,7 +6,9 @@ import "encoding/binary"
 // have none in g.waiting: all of them before Go 1.26.
 func (f *finder) searchSemas(ws []waiter) error {
 	size := int(f.t.Layout.Sudog.Size)
-	want := func(w *waiter) bool { return w.class == classSema && w.n == 0 }
+	want := func(w *waiter) bool {
+		return w.class == classSema && w.n == 0 && !f.place(f.d.Goroutines[w.g].Stack).blind
+	}
 	return f.searchTops(ws, size, want, func(w *waiter, addr uint64, b []byte) bool {
 		s, _ := f.sudog(addr, b)
 		if s.g != f.d.Goroutines[w.g].Addr || !classSema.has(&s) {
@@ -33,9 +35,11 @@ func (f *finder) searchConds(ws []waiter) error {
 	})
 }
 
-// maxFull is how many goroutines at once have all of the top of their stacks
-// searched.
-const maxFull = 256
+// Bounds on the goroutines that have all of the top of their stacks searched.
+const (
+	maxFull   = 256 // at once
+	maxMisses = 8   // rounds in vain, with the same frames; then such stacks are given up
+)
 
 // candidate is a word on a goroutine's stack whose target is looked at.
 type candidate struct {
@@ -55,7 +59,7 @@ func (f *finder) searchTops(ws []waiter, size int, want func(*waiter) bool, acce
 			todo = append(todo, i)
 		}
 	}
-	failed := map[int]bool{} // not in the known slot
+	failed, searched := map[int]bool{}, map[int]bool{} // not in the known slot; nowhere
 	for len(todo) > 0 {
 		var later []int
 		var cands []candidate
@@ -66,20 +70,25 @@ func (f *finder) searchTops(ws []waiter, size int, want func(*waiter) bool, acce
 			switch {
 			case p.slot >= 0 && p.slot+8 <= len(w.top) && !failed[i]:
 				cands = append(cands, candidate{i, p.slot, binary.LittleEndian.Uint64(w.top[p.slot:])})
+			case p.misses >= maxMisses && !asked[p]: // what it waits on stays unknown
 			case full < maxFull && (failed[i] || !asked[p]):
-				asked[p] = true
+				if !asked[p] {
+					asked[p] = true
+					p.misses++ // unless one is found
+				}
+				searched[i] = true
 				full++
 				cands = w.candidates(i, cands)
 			default:
 				later = append(later, i)
 			}
 		}
-		found, err := f.tryCandidates(ws, cands, size, accept)
+		missed, err := f.tryCandidates(ws, cands, size, accept)
 		if err != nil {
 			return err
 		}
-		for _, i := range found.missed {
-			if !failed[i] && found.single[i] {
+		for _, i := range missed {
+			if !searched[i] {
 				failed[i] = true
 				later = append(later, i)
 			}
@@ -102,35 +111,29 @@ func (w *waiter) candidates(i int, out []candidate) []candidate {
 	return out
 }
 
-// tried is what came out of candidates.
-type tried struct {
-	missed []int        // the waiters of which none was accepted
-	single map[int]bool // they had one candidate
-}
-
-func (f *finder) tryCandidates(ws []waiter, cands []candidate, size int, accept func(w *waiter, addr uint64, b []byte) bool) (tried, error) {
+// tryCandidates reads what candidates point to, and returns the waiters of which
+// none was accepted.
+func (f *finder) tryCandidates(ws []waiter, cands []candidate, size int, accept func(w *waiter, addr uint64, b []byte) bool) (missed []int, err error) {
 	f.begin(len(cands), len(cands)*size)
 	for _, c := range cands {
 		f.want(c.addr, size)
 	}
 	if err := f.run(); err != nil {
-		return tried{}, err
+		return nil, err
 	}
-	out := tried{single: map[int]bool{}}
 	for first := 0; first < len(cands); {
 		i := cands[first].w
-		last, ok := first, false
+		last, ok, p := first, false, f.place(f.d.Goroutines[ws[i].g].Stack)
 		for ; last < len(cands) && cands[last].w == i; last++ {
 			if b := f.piece(last); !ok && b != nil && accept(&ws[i], cands[last].addr, b) {
 				ok = true
-				f.place(f.d.Goroutines[ws[i].g].Stack).slot = cands[last].slot
+				p.slot, p.misses = cands[last].slot, 0
 			}
 		}
 		if !ok {
-			out.missed = append(out.missed, i)
-			out.single[i] = last == first+1
+			missed = append(missed, i)
 		}
 		first = last
 	}
-	return out, nil
+	return missed, nil
 }

@@ -281,6 +281,9 @@ func (f *finder) nameObjects(ws []waiter) {
 				f.byAddr[s.addr] = k
 			case classSema:
 				p := f.place(f.d.Goroutines[w.g].Stack)
+				if p.blind {
+					continue // rather unknown than a semaphore that is a Mutex's
+				}
 				s.how = p.how
 				s.object = f.objectAt(p.kind, s.elem-p.offset)
 			case classCond:
