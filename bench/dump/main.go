@@ -9,6 +9,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -43,12 +44,12 @@ func main() {
 	}
 }
 
-func run(o options) error {
+func run(o options) (err error) {
 	dir, err := os.MkdirTemp("", "bench-dump")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	bin, err := buildTarget(dir)
 	if err != nil {
 		return err

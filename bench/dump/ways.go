@@ -85,12 +85,12 @@ func endpoint(name, query string) way {
 
 // delve attaches, lists all goroutines with their stacks, and detaches.
 func delve(o options) way {
-	return way{name: "dlv attach, goroutines -t", once: true, dump: func(t *target, limit time.Duration) (usage, error) {
+	return way{name: "dlv attach, goroutines -t", once: true, dump: func(t *target, limit time.Duration) (_ usage, err error) {
 		script, err := os.CreateTemp("", "dlv")
 		if err != nil {
 			return usage{}, err
 		}
-		defer os.Remove(script.Name())
+		defer func() { err = errors.Join(err, os.Remove(script.Name())) }()
 		if _, err := script.WriteString("goroutines -t\nexit\n"); err != nil {
 			return usage{}, err
 		}
@@ -125,14 +125,14 @@ func runLimited(cmd *exec.Cmd, limit time.Duration) error {
 		return err
 	}
 	select {
-	case <-ended:
+	case err := <-ended:
+		return errors.Join(errLimit, err)
 	case <-time.After(20 * time.Second):
-		if err := cmd.Process.Kill(); err != nil {
-			return err
-		}
-		<-ended
 	}
-	return errLimit
+	if err := cmd.Process.Kill(); err != nil {
+		return err
+	}
+	return errors.Join(errLimit, <-ended)
 }
 
 func rss(cmd *exec.Cmd) int64 {

@@ -41,12 +41,14 @@ type Dump struct {
 	NoSample string
 }
 
-// StackID, SiteID and LabelsID are indices in the tables of a Dump; 0 is none.
-type (
-	StackID  uint32
-	SiteID   uint32
-	LabelsID uint32
-)
+// StackID is an index in Dump.Stacks; 0 is none.
+type StackID uint32
+
+// SiteID is an index in Dump.Sites; 0 is none.
+type SiteID uint32
+
+// LabelsID is an index in Dump.Labels; 0 is none.
+type LabelsID uint32
 
 // Goroutine is one goroutine. It is kept small, as a process may have millions.
 type Goroutine struct {

@@ -23,7 +23,6 @@ type spinner struct {
 	tid    int
 	rounds atomic.Uint64
 	stop   atomic.Bool
-	mark   uint64 // address of a variable on its stack
 	ended  chan struct{}
 }
 

@@ -120,7 +120,8 @@ func appendLabels(b []byte, labels []dump.Label) []byte {
 func appendQuoted(b []byte, s string) []byte {
 	for i := range len(s) {
 		c := s[i]
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '/' || c == '_') {
+		plain := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '/' || c == '_'
+		if !plain {
 			return strconv.AppendQuoteToASCII(b, s)
 		}
 	}

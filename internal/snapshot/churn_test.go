@@ -65,8 +65,8 @@ func collects(f dump.Frame) bool { return strings.HasPrefix(f.Func, "runtime.gc"
 
 // churned is what was seen in many snapshots of the program.
 type churned struct {
-	snapshots, stacks, whole, torn, invalid int
-	epochs                                  map[uint64]bool
+	snapshots, stacks, whole, torn int
+	epochs                         map[uint64]bool
 }
 
 // check looks at one snapshot: every stack must be one that its goroutine can

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"gopherscope/internal/corefile"
 	"gopherscope/internal/dump"
 	"gopherscope/internal/goruntime"
+	"gopherscope/internal/process"
 	"gopherscope/internal/target"
 )
 
@@ -36,17 +38,23 @@ type coreSampler struct {
 
 var _ Sampler = (*coreSampler)(nil)
 
-// maxNested bounds the signal handlers that interrupted each other.
-const maxNested = 8
+const (
+	// maxNested bounds the signal handlers that interrupted each other.
+	maxNested = 8
+	// maxStacks bounds the memory for the stacks of all threads.
+	maxStacks = 256 << 20
+)
 
-// Sample is Sampler's. A thread's number is the one that the runtime has for it,
-// which need not be the core file's: gcore writes those of its own PID namespace.
+// Sample is Sampler's, with at most one sample of a thread. A thread's number is
+// the one that the runtime has for it, which need not be the core file's: gcore
+// writes those of its own PID namespace.
 func (s *coreSampler) Sample(tids []int) ([]Sample, error) {
 	wanted := map[int]bool{}
 	for _, tid := range tids {
 		wanted[tid] = true
 	}
 	var out []Sample
+	left := uint64(maxStacks)
 	for _, th := range s.core.Threads() {
 		smp, g, ok := s.goroutine(Sample{PC: th.PC, SP: th.SP, BP: th.BP, LR: th.LR, G: th.G})
 		if !ok {
@@ -57,12 +65,40 @@ func (s *coreSampler) Sample(tids []int) ([]Sample, error) {
 			continue
 		}
 		smp.TID, smp.Core = int(tid), true
-		smp.Stack = make([]byte, min(word(g, s.t.Layout.G.StackHi)-smp.SP, maxStack))
-		if s.core.ReadMem(smp.SP, smp.Stack) == nil {
+		smp.Stack = held(s.core, smp.SP, min(word(g, s.t.Layout.G.StackHi)-smp.SP, maxStack, left))
+		if len(smp.Stack) > 0 {
+			left -= uint64(len(smp.Stack))
+			delete(wanted, smp.TID)
 			out = append(out, smp)
 		}
 	}
 	return out, nil
+}
+
+// pageSize is the unit in which memory is left out of core files.
+const pageSize = 4096
+
+// held reads the n bytes at addr, or as many pages of them as there are before the
+// first that cannot be read: the innermost frames of a stack that is cut off.
+func held(mem process.Memory, addr, n uint64) []byte {
+	var first [pageSize]byte
+	size := min(n, pageSize-addr%pageSize)
+	if mem.ReadMem(addr, first[:size]) != nil {
+		return nil
+	}
+	b := make([]byte, n)
+	if mem.ReadMem(addr, b) == nil {
+		return b
+	}
+	for size < n {
+		next := min(n, size+pageSize)
+		if mem.ReadMem(addr+size, b[size:next]) != nil {
+			break
+		}
+		size = next
+	}
+	copy(b, first[:])
+	return bytes.Clone(b[:size])
 }
 
 // goroutine is where the goroutine of a thread was that had the registers smp, and

@@ -121,8 +121,9 @@ func (w *walker) stack(st start, mem []byte) walked {
 		if w.arm {
 			slot, next = sp, sp+uint64(in.delta)
 		}
-		ra, ok := lr, true
+		ra := lr
 		if !w.arm || in.delta > 0 || lr == 0 {
+			var ok bool
 			if ra, ok = at(slot); !ok {
 				out.end = walkShort
 				break
