@@ -90,6 +90,7 @@ func held(mem process.Memory, addr, n uint64) []byte {
 	if mem.ReadMem(addr, b) == nil {
 		return b
 	}
+	copy(b, first[:size])
 	for size < n {
 		next := min(n, size+pageSize)
 		if mem.ReadMem(addr+size, b[size:next]) != nil {
@@ -97,7 +98,6 @@ func held(mem process.Memory, addr, n uint64) []byte {
 		}
 		size = next
 	}
-	copy(b, first[:])
 	return bytes.Clone(b[:size])
 }
 
