@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -29,13 +30,21 @@ type Stdio struct {
 	Err io.Writer
 }
 
+// doubled is for how long after the first signal another one is taken for the
+// same: a terminal, a shell and a supervisor may each send one.
+const doubled = time.Second
+
 // Main runs the command line and returns the process's exit code. SIGINT,
-// SIGTERM and SIGHUP end the running command cleanly; a second one ends the
-// process at once.
+// SIGTERM and SIGHUP end the running command cleanly; one that comes more than a
+// second later ends the process at once. So does a pipe that nobody reads any more
+// end the command.
 func Main(args []string, stdio Stdio) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(doubled, stop) })
+	// With a handler a write to such a pipe fails; without one the signal ends the
+	// process (package os/signal). A handler is not inherited by what is launched.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 
 	t := &terminal{Stdio: stdio}
 	root := newRoot(t)

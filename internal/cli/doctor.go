@@ -111,11 +111,11 @@ func printChecks(t *terminal, checks []engine.Check, asJSON bool) error {
 		enc := json.NewEncoder(t.Out)
 		for _, c := range checks {
 			if err := enc.Encode(c); err != nil {
-				return err
+				return outputError(err, "")
 			}
 		}
 	} else if err := printCheckTable(t, checks); err != nil {
-		return err
+		return outputError(err, "")
 	}
 	if bad > 0 {
 		t.notef("%d of %d checks failed: tracing does not work", bad, len(checks))

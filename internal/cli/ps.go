@@ -61,7 +61,7 @@ func runPS(ctx context.Context, t *terminal, asJSON bool) error {
 	if denied > 0 {
 		t.notef("%s", deniedNote(denied, os.Geteuid() == 0))
 	}
-	return err
+	return outputError(err, "")
 }
 
 func deniedNote(denied int, root bool) string {

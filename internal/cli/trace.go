@@ -3,9 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"strconv"
 	"time"
@@ -193,7 +191,7 @@ func runTrace(ctx context.Context, t *terminal, o *traceOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 
-	tr := &tracer{opts: o, clock: clk, states: gstate.NewTracker(), out: report.NewText(out, clk)}
+	tr := &tracer{opts: o, clock: clk, states: gstate.NewTracker(), out: report.NewText(out, clk), sink: out}
 	if o.json {
 		tr.out = report.NewJSON(out, clk)
 	}
@@ -215,6 +213,7 @@ type tracer struct {
 	clock  *clock.Clock
 	states *gstate.Tracker
 	out    report.Transitions
+	sink   io.Writer // what out writes to
 	events uint64
 	lines  uint64
 }
@@ -244,6 +243,9 @@ func (tr *tracer) polled() error {
 	if err := tr.out.Flush(); err != nil {
 		return err
 	}
+	if readerGone(tr.sink) {
+		return unix.EPIPE
+	}
 	if tr.opts.count > 0 && tr.lines >= tr.opts.count {
 		return errEnough
 	}
@@ -256,35 +258,3 @@ func (tr *tracer) finish(sum *report.Summary) error {
 	}
 	return tr.out.Flush()
 }
-
-// outputError turns a write error into what the command returns: nothing when
-// the reader of a pipe has had enough.
-func outputError(err error, path string) error {
-	switch {
-	case errors.Is(err, unix.EPIPE):
-		return nil
-	case errors.Is(err, unix.ENOSPC):
-		return withHint(fmt.Errorf("write output: %w", err), "what was written before is whole lines; free space or choose another --output")
-	case err != nil && path != "":
-		return fmt.Errorf("write output: %w", err)
-	}
-	return err
-}
-
-// openOutput creates the output file, readable by its owner only, or returns
-// standard output when path is empty.
-func openOutput(path string, stdout io.Writer) (io.WriteCloser, error) {
-	if path == "" {
-		return keepOpen{stdout}, nil
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return nil, withHint(fmt.Errorf("create output: %w", err), "choose a file in a directory that you may write to")
-	}
-	return f, nil
-}
-
-// keepOpen is a writer that is not ours to close.
-type keepOpen struct{ io.Writer }
-
-func (keepOpen) Close() error { return nil }

@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// outputError turns a write error into what the command returns: nothing when
+// the reader of a pipe has had enough.
+func outputError(err error, path string) error {
+	switch {
+	case errors.Is(err, unix.EPIPE):
+		return nil
+	case errors.Is(err, unix.ENOSPC):
+		return withHint(fmt.Errorf("write output: %w", err), "what was written before is whole lines; free space or choose another --output")
+	case err != nil && path != "":
+		return fmt.Errorf("write output: %w", err)
+	}
+	return err
+}
+
+// openOutput creates the output file, readable by its owner only, or returns
+// standard output when path is empty.
+func openOutput(path string, stdout io.Writer) (io.WriteCloser, error) {
+	if path == "" {
+		return keepOpen{stdout}, nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, withHint(fmt.Errorf("create output: %w", err), "choose a file in a directory that you may write to")
+	}
+	return f, nil
+}
+
+// keepOpen is a writer that is not ours to close.
+type keepOpen struct{ io.Writer }
+
+func (keepOpen) Close() error { return nil }
+
+// readerGone says whether out is a pipe that nobody reads any more, which a command
+// with nothing to write would not notice.
+func readerGone(out io.Writer) bool {
+	if k, ok := out.(keepOpen); ok {
+		out = k.Writer
+	}
+	f, ok := out.(*os.File)
+	if !ok {
+		return false
+	}
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	gone := false
+	err = conn.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd)}}
+		n, err := unix.Poll(fds, 0)
+		gone = err == nil && n > 0 && fds[0].Revents&unix.POLLERR != 0
+	})
+	return err == nil && gone
+}
