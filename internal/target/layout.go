@@ -118,8 +118,8 @@ func (l *Layout) slots() map[string]*uint32 {
 }
 
 // Bounds on the size of a runtime struct. The largest, runtime.p, is under 16 KiB
-// in Go 1.27. Those of which there are many, which are read whole, are far smaller:
-// 456, 104 and 120 bytes.
+// in Go 1.27. Those of which there are many, and which are read whole, are smaller:
+// g, sudog and hchan have 456, 104 and 112 bytes there.
 const (
 	maxStruct = 1 << 20
 	maxSmall  = 4 << 10 // of g, sudog and hchan
