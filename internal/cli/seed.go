@@ -43,13 +43,13 @@ func (s *session) seed(ctx context.Context, emit func(*event.Event) error) error
 	}
 	seeder := seeder{session: s, emit: emit}
 	dumps, err := seeder.read(ctx, present)
-	if err != nil {
+	if err == nil {
+		err = seeder.seeds(dumps, begin)
+	}
+	if seeder.refused {
 		return err
 	}
-	if err := seeder.seeds(dumps, begin); err != nil {
-		return err
-	}
-	return seeder.events.Replay(emit)
+	return errors.Join(err, seeder.events.Replay(emit)) // also when the engine failed: they were made
 }
 
 // unseeded tells that goroutines that were there before are not known.
@@ -63,6 +63,7 @@ type seeder struct {
 	emit    func(*event.Event) error
 	events  seed.Buffer
 	full    bool // the events are passed on at once
+	refused bool // emit returned an error
 	cancel  context.CancelCauseFunc
 }
 
@@ -92,10 +93,14 @@ func (s *seeder) read(ctx context.Context, present processes) ([]*dump.Dump, err
 				s.session.unseeded(r.err)
 			}
 			err := s.session.engine.Poll(0, s.event)
-			if s.full {
-				r.dumps = nil // events were passed on that belong after them
+			if !s.full {
+				return r.dumps, err
 			}
-			return r.dumps, err
+			// Events were passed on that belong after the dumps.
+			if r.err == nil && err == nil {
+				s.session.unseeded(errTooFast)
+			}
+			return nil, err
 		default:
 		}
 	}
@@ -112,11 +117,18 @@ func (s *seeder) event(e *event.Event) error {
 		s.cancel(errTooFast)
 		kept := s.events
 		s.events = seed.Buffer{}
-		if err := kept.Replay(s.emit); err != nil {
+		if err := kept.Replay(s.pass); err != nil {
 			return err
 		}
 	}
-	return s.emit(e)
+	return s.pass(e)
+}
+
+// pass is emit, and notes whether that refused.
+func (s *seeder) pass(e *event.Event) error {
+	err := s.emit(e)
+	s.refused = s.refused || err != nil
+	return err
 }
 
 // seeds passes on the goroutines that were there at begin.
@@ -130,7 +142,7 @@ func (s *seeder) seeds(dumps []*dump.Dump, begin int64) error {
 			}
 			total++
 			states[int(e.To)%len(states)]++
-			return s.emit(e)
+			return s.pass(e)
 		})
 		if err != nil {
 			return err

@@ -202,6 +202,8 @@ func runTrace(ctx context.Context, t *terminal, o *traceOptions) (err error) {
 	sum := s.summary(tr.states, tr.events)
 	if runErr == nil || errors.Is(runErr, errEnough) {
 		runErr = tr.finish(sum)
+	} else if !tr.refused {
+		runErr = errors.Join(runErr, tr.out.Flush())
 	}
 	t.notef("%s", sum.Text())
 	return outputError(runErr, o.output)
@@ -216,6 +218,8 @@ type tracer struct {
 	sink   io.Writer // what out writes to
 	events uint64
 	lines  uint64
+	// refused says that out takes no more.
+	refused bool
 }
 
 func (tr *tracer) event(e *event.Event) error {
@@ -232,7 +236,9 @@ func (tr *tracer) event(e *event.Event) error {
 	if e.Kind == event.Transition {
 		tr.lines++
 	}
-	return tr.out.Event(e, c)
+	err := tr.out.Event(e, c)
+	tr.refused = err != nil
+	return err
 }
 
 // polled is called after each poll of the engine.
@@ -241,9 +247,11 @@ func (tr *tracer) polled() error {
 		return err
 	}
 	if err := tr.out.Flush(); err != nil {
+		tr.refused = true
 		return err
 	}
 	if readerGone(tr.sink) {
+		tr.refused = true
 		return unix.EPIPE
 	}
 	if tr.opts.count > 0 && tr.lines >= tr.opts.count {
