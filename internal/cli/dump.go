@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"regexp"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -104,9 +105,9 @@ func (o *dumpOptions) parse(f *filterFlags) error {
 		o.filter.GoIDs = append(o.filter.GoIDs, uint64(id))
 	}
 	for _, name := range f.states {
-		s, err := goruntime.ParseStatus(name)
+		s, err := parseDumpState(name)
 		if err != nil {
-			return usageError{err}
+			return err
 		}
 		o.filter.States = append(o.filter.States, s)
 	}
@@ -116,6 +117,23 @@ func (o *dumpOptions) parse(f *filterFlags) error {
 	}
 	o.filter.Stack, err = optionalRegexp("--stack", f.stack)
 	return err
+}
+
+// dumpStates are the states that a goroutine of a dump can be in.
+var dumpStates = [...]goruntime.Status{
+	goruntime.Runnable, goruntime.Running, goruntime.Syscall, goruntime.Waiting,
+	goruntime.CopyStack, goruntime.Preempted, goruntime.Leaked,
+}
+
+func parseDumpState(name string) (goruntime.Status, error) {
+	var names []string
+	for _, s := range dumpStates {
+		if strings.EqualFold(s.Name(), name) {
+			return s, nil
+		}
+		names = append(names, s.Name())
+	}
+	return 0, usagef("unknown state %q (one of %s)", name, strings.Join(names, ", "))
 }
 
 // optionalRegexp compiles a flag's value; nil if it is empty.

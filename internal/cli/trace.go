@@ -105,8 +105,11 @@ choose what is printed; the summary counts everything.`,
 			if o.ring, err = parseSize(f.ring); err != nil {
 				return err
 			}
-			if o.duration < 0 {
+			switch {
+			case o.duration < 0:
 				return usagef("--duration %s is negative", o.duration)
+			case o.duration == 0 && cmd.Flags().Changed("duration"):
+				return usagef("--duration 0 leaves no time to trace; without it a trace ends with the process")
 			}
 			return runTrace(cmd.Context(), t, &o)
 		},

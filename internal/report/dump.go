@@ -66,6 +66,19 @@ func (s *DumpSummary) count() counts {
 	return c
 }
 
+// whyNoStack is why running goroutines have no stack; "" if all have one.
+func (c *counts) whyNoStack(d *dump.Dump) string {
+	switch {
+	case c.noStack == 0:
+		return ""
+	case d.NoSample != "":
+		return d.NoSample
+	case c.noStack == 1:
+		return "its thread was not seen in Go code"
+	}
+	return "their threads were not seen in Go code"
+}
+
 // Text is the summary in one line, with no newline.
 func (s *DumpSummary) Text() string {
 	d, c := s.Dump, s.count()
@@ -90,11 +103,7 @@ func (s *DumpSummary) Text() string {
 		fmt.Fprintf(&b, "; %s on which the frame pointers disagree", plural(d.FPMismatches, "stack"))
 	}
 	if c.noStack > 0 {
-		why := d.NoSample
-		if why == "" {
-			why = "their threads were not seen in Go code"
-		}
-		fmt.Fprintf(&b, "; %d running without a stack: %s", c.noStack, why)
+		fmt.Fprintf(&b, "; %d running without a stack: %s", c.noStack, c.whyNoStack(d))
 	}
 	return printable(b.String())
 }
@@ -121,6 +130,7 @@ type jsonDumpSummary struct {
 	States       map[string]int `json:"states"`
 	Torn         int            `json:"torn"`
 	FPMismatches int            `json:"fp_mismatches"`
+	NoStack      int            `json:"running_without_stack"`
 	NoSample     string         `json:"no_sample,omitempty"`
 	Error        string         `json:"error,omitempty"`
 }
@@ -131,7 +141,7 @@ func (s *DumpSummary) JSON() ([]byte, error) {
 	j := jsonDumpSummary{
 		Type: "summary", PID: d.PID, GoVersion: d.Version.Text, DurationNs: int64(d.Took),
 		Goroutines: len(d.Goroutines), System: c.system, Shown: s.Shown, Groups: s.Groups, States: c.states,
-		Torn: d.Torn, FPMismatches: d.FPMismatches, NoSample: d.NoSample,
+		Torn: d.Torn, FPMismatches: d.FPMismatches, NoStack: c.noStack, NoSample: c.whyNoStack(d),
 		Time: jsonTime(d.Time), Error: ErrorText(s.Err),
 	}
 	return json.Marshal(j)
