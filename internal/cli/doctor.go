@@ -4,13 +4,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"runtime"
 	"strings"
+	"sync"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"gopherscope/internal/engine"
 	"gopherscope/internal/engine/ebpf"
+	"gopherscope/internal/perf"
 	"gopherscope/internal/process"
 	"gopherscope/internal/target"
 )
@@ -21,65 +26,109 @@ func newDoctor(t *terminal) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor [flags] [PID]",
 		Short: "Say what works here and for a process, and how to mend what does not",
-		Long: `Try everything that tracing needs on this host and, with a PID, everything that
-it needs of that process, without touching the process. Each line says what was
-found; a line that is not ok is followed by what to do about it.
+		Long: `Try everything that gopherscope needs on this host and, with a PID, everything
+that it needs of that process, without touching the process. Each line says what
+was found; a line that is not ok is followed by what to do about it. The last line
+says which commands work.
 
-Exit code 1 when tracing would not work.`,
+Exit code 1 when tracing would not work, also if dump and leaks do.`,
 		RunE: func(_ *cobra.Command, args []string) error {
-			checks := ebpf.CheckHost()
+			if len(args) > 1 {
+				return usagef("doctor takes one PID, got %d operands", len(args))
+			}
+			v := verdict{checks: append(ebpf.CheckHost(), checkSamples())}
 			if len(args) > 0 {
-				op, err := parseOperand(args, -1, "")
+				pid, err := parsePID(args[0])
 				if err != nil {
 					return err
 				}
-				checks = append(checks, checkProcess(op.pid)...)
+				var checks []engine.Check
+				checks, v.readable = checkProcess(pid)
+				v.checks = append(v.checks, checks...)
+				v.process = true
 			}
-			return printChecks(t, checks, asJSON)
+			return v.print(t, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line")
 	return cmd
 }
 
-// checkProcess reads and validates a process as a trace would. It stops at the
-// first thing that fails: what comes after builds on it.
-func checkProcess(pid int) []engine.Check {
+// checkProcess reads and validates a process as dump and trace would. It stops at
+// the first thing that fails: what comes after builds on it. readable says that
+// dump and leaks work.
+func checkProcess(pid int) (checks []engine.Check, readable bool) {
 	name := fmt.Sprintf("process %d", pid)
+	add := func(name, detail string, err error) bool {
+		if err != nil {
+			checks = append(checks, failedCheck(name, explainMemory(pid, err)))
+			return false
+		}
+		checks = append(checks, engine.Check{Name: name, Status: engine.CheckOK, Detail: detail})
+		return true
+	}
 	p, err := process.Open(pid)
 	if err != nil {
-		return []engine.Check{failedCheck(name, err)}
+		add(name, "", err)
+		return checks, false
 	}
 	defer p.Close()
 	user, err := p.User()
-	if err != nil {
-		return []engine.Check{failedCheck(name, err)}
+	cmdline, err2 := p.Cmdline()
+	if !add(name, fmt.Sprintf("%s, user %s", cmdline, user), errors.Join(err, err2)) {
+		return checks, false
 	}
-	cmdline, err := p.Cmdline()
-	if err != nil {
-		return []engine.Check{failedCheck(name, err)}
-	}
-	checks := []engine.Check{{Name: name, Status: engine.CheckOK, Detail: fmt.Sprintf("%s, user %s", cmdline, user)}}
 	checks = append(checks, checkNamespaces(p))
-
+	if !add("memory", "may be read, as dump and leaks need it", p.Readable()) {
+		return checks, false
+	}
 	tgt, err := target.Open(p)
 	if err != nil {
-		return append(checks, failedCheck("Go runtime", err))
+		add("Go runtime", "", err)
+		return checks, false
 	}
 	defer tgt.Close()
-	runtime := engine.Check{Name: "Go runtime", Status: engine.CheckOK}
-	runtime.Detail = fmt.Sprintf("%s, %s; layout agrees with machine code and memory", tgt.Bin.Version(), tgt.Bin.Build())
-	if len(tgt.Notes) > 0 {
-		runtime.Status, runtime.Hint = engine.CheckWarn, strings.Join(tgt.Notes, "; ")
+	add("Go runtime", fmt.Sprintf("%s, %s; layout agrees with machine code and memory", tgt.Bin.Version(), tgt.Bin.Build()), nil)
+	if last := &checks[len(checks)-1]; len(tgt.Notes) > 0 {
+		last.Status, last.Hint = engine.CheckWarn, strings.Join(tgt.Notes, "; ")
 	}
-	checks = append(checks, runtime)
-	goroutines := engine.Check{Name: "goroutines", Status: engine.CheckOK}
-	if n, err := target.CountGoroutines(p, tgt.Bin); err != nil {
-		goroutines = failedCheck("goroutines", err)
-	} else {
-		goroutines.Detail = fmt.Sprintf("%d alive", n)
+	n, err := target.CountGoroutines(p, tgt.Bin)
+	readable = add("goroutines", fmt.Sprintf("%d alive", n), err)
+	return append(checks, ebpf.CheckBinary(tgt.Bin)), readable
+}
+
+// checkSamples samples a thread of this process that runs. Without samples only the
+// stacks of running goroutines are missing from a dump.
+func checkSamples() engine.Check {
+	tid, done := make(chan int), make(chan struct{})
+	var spinner sync.WaitGroup
+	spinner.Go(func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		tid <- unix.Gettid()
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+		}
+	})
+	samples, err := perf.NewSampler(nil).Sample([]int{<-tid})
+	close(done)
+	spinner.Wait()
+	c := engine.Check{Name: "perf samples", Status: engine.CheckOK, Detail: "threads can be sampled"}
+	if level, err := os.ReadFile("/proc/sys/kernel/perf_event_paranoid"); err == nil {
+		c.Detail += "; kernel.perf_event_paranoid is " + strings.TrimSpace(string(level))
 	}
-	return append(checks, goroutines, ebpf.CheckBinary(tgt.Bin))
+	if err == nil && len(samples) == 0 {
+		err = errors.New("a thread that runs gave no sample")
+	}
+	if err != nil {
+		c.Status, c.Detail = engine.CheckWarn, oneLine(err.Error())
+		c.Hint = "dump works, but goroutines that run at that moment have no stack"
+	}
+	return c
 }
 
 func checkNamespaces(p *process.Process) engine.Check {
@@ -87,7 +136,7 @@ func checkNamespaces(p *process.Process) engine.Check {
 	otherPID, err1 := p.InOtherPIDNS()
 	otherMount, err2 := p.InOtherMountNS()
 	if err := errors.Join(err1, err2); err != nil {
-		return failedCheck(c.Name, err)
+		return failedCheck(c.Name, explainMemory(p.PID(), err))
 	}
 	if otherPID || otherMount {
 		c.Detail = "in a container; ids shown are those of this tool's namespace"
@@ -99,27 +148,57 @@ func failedCheck(name string, err error) engine.Check {
 	return engine.Check{Name: name, Status: engine.CheckFail, Detail: oneLine(err.Error()), Hint: hint(err)}
 }
 
-// printChecks writes the table, and returns errReported when a check failed.
-func printChecks(t *terminal, checks []engine.Check, asJSON bool) error {
+// verdict is what was checked.
+type verdict struct {
+	checks   []engine.Check
+	process  bool // a process was checked, too
+	readable bool // dump and leaks work for it
+}
+
+// print writes the table and which commands work, and returns errReported when a
+// check failed.
+func (v *verdict) print(t *terminal, asJSON bool) error {
+	if err := v.write(t, asJSON); err != nil {
+		return outputError(err, "")
+	}
 	bad := 0
-	for _, c := range checks {
+	for _, c := range v.checks {
 		if c.Status == engine.CheckFail {
 			bad++
 		}
 	}
-	if asJSON {
-		enc := json.NewEncoder(t.Out)
-		for _, c := range checks {
-			if err := enc.Encode(c); err != nil {
-				return outputError(err, "")
-			}
-		}
-	} else if err := printCheckTable(t, checks); err != nil {
-		return outputError(err, "")
-	}
+	t.notef("%s", v.works(bad))
 	if bad > 0 {
-		t.notef("%d of %d checks failed: tracing does not work", bad, len(checks))
 		return errReported
+	}
+	return nil
+}
+
+// works says which commands work if bad checks failed.
+func (v *verdict) works(bad int) string {
+	failed := fmt.Sprintf("%d of %d checks failed: ", bad, len(v.checks))
+	switch {
+	case bad == 0 && v.process:
+		return "trace, dump and leaks work for this process"
+	case bad == 0:
+		return "trace works on this host; give a PID to hear of that process"
+	case !v.process:
+		return failed + "tracing does not work; dump and leaks need none of that: give a PID to hear whether they work"
+	case v.readable:
+		return failed + "tracing does not work; dump and leaks work"
+	}
+	return failed + "trace, dump and leaks do not work for this process"
+}
+
+func (v *verdict) write(t *terminal, asJSON bool) error {
+	if !asJSON {
+		return printCheckTable(t, v.checks)
+	}
+	enc := json.NewEncoder(t.Out)
+	for _, c := range v.checks {
+		if err := enc.Encode(c); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -29,11 +29,11 @@ type dumpSource struct {
 // openDumpTarget opens and validates the process that is the operand of a command
 // which reads memory. The caller must Close what it returns.
 func openDumpTarget(operand string) (*dumpSource, error) {
-	pid, err := strconv.ParseInt(operand, 10, 32)
-	if err != nil || pid <= 0 {
-		return nil, withHint(usagef("%q is not a PID", operand), "gopherscope ps lists the Go processes on this host")
+	pid, err := parsePID(operand)
+	if err != nil {
+		return nil, err
 	}
-	return openProcess(int(pid))
+	return openProcess(pid)
 }
 
 // openDumpOrCore is [openDumpTarget] for an operand that may be a core file as

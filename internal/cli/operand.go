@@ -29,9 +29,18 @@ func parseOperand(args []string, dash int, exe string) (operand, error) {
 	case len(args) > 1:
 		return operand{}, withHint(usagef("one PID at a time, got %d operands", len(args)), "to launch a command put -- before it")
 	}
-	pid, err := strconv.ParseInt(args[0], 10, 32)
-	if err != nil || pid <= 0 {
-		return operand{}, withHint(usagef("%q is not a PID", args[0]), "to launch a command put -- before it: gopherscope trace -- %s", args[0])
+	pid, err := parsePID(args[0])
+	if err != nil {
+		return operand{}, withHint(err, "to launch a command put -- before it: gopherscope trace -- %s", args[0])
 	}
-	return operand{pid: int(pid)}, nil
+	return operand{pid: pid}, nil
+}
+
+// parsePID reads the operand of a command that takes a PID and nothing else.
+func parsePID(arg string) (int, error) {
+	pid, err := strconv.ParseInt(arg, 10, 32)
+	if err != nil || pid <= 0 {
+		return 0, withHint(usagef("%q is not a PID", arg), "gopherscope ps lists the Go processes on this host")
+	}
+	return int(pid), nil
 }
