@@ -6,15 +6,18 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"gopherscope/internal/clock"
 	"gopherscope/internal/dump"
+	"gopherscope/internal/goruntime"
 	"gopherscope/internal/process"
 	"gopherscope/internal/snapshot"
 	"gopherscope/internal/target"
@@ -147,6 +150,24 @@ func take(t *testing.T, tgt *target.Target) *dump.Dump {
 	return d
 }
 
+// takeStill is take for the program still: its main goroutine holds still only
+// when it is back at reading its stdin.
+func takeStill(t *testing.T, tgt *target.Target) *dump.Dump {
+	t.Helper()
+	for end := time.Now().Add(testenv.Deadline); time.Now().Before(end); {
+		d := take(t, tgt)
+		for i := range d.Goroutines {
+			g := &d.Goroutines[i]
+			reads := slices.ContainsFunc(d.Stacks[g.Stack].Frames, func(f dump.Frame) bool { return f.Func == "syscall.Read" })
+			if g.ID == 1 && g.Status == goruntime.Syscall && reads {
+				return d
+			}
+		}
+	}
+	t.Fatal("the main goroutine does not read its stdin")
+	return nil
+}
+
 // ask sends a command to the program still and returns its answer.
 func ask(p *testenv.Process, command string) []string {
 	p.WriteLine(command)
@@ -186,8 +207,9 @@ func TestAgainstRuntime(t *testing.T) {
 			prog := testenv.StartEnv(t, []string{"GOTRACEBACK=system"}, testenv.BuildTarget(t, "still", b))
 			prog.WaitLine("held")
 			tgt := opened(t, prog.PID())
-			d := take(t, tgt)
-			checkLabels(t, d, ask(prog, "labels"))
+			labels := ask(prog, "labels")
+			d := takeStill(t, tgt)
+			checkLabels(t, d, labels)
 			compareWithRuntime(t, d, tgt.Bias, prog)
 		})
 	}
@@ -289,8 +311,9 @@ func TestAgainstRuntimeARM64(t *testing.T) {
 				prog := testenv.StartEnv(t, []string{"GOTRACEBACK=system"}, qemu, "-B", "0", bin)
 				prog.WaitLine("held")
 				tgt := emulated(t, prog.PID(), bin)
-				d := take(t, tgt)
-				checkLabels(t, d, ask(prog, "labels"))
+				labels := ask(prog, "labels")
+				d := takeStill(t, tgt)
+				checkLabels(t, d, labels)
 				compareWithRuntime(t, d, tgt.Bias, prog)
 			})
 		}
