@@ -138,7 +138,7 @@ func TestDumpRunning(t *testing.T) {
 	p.WaitLine("ready")
 	for range 50 {
 		lines, sum := dumpJSON(t, p.PID(), "--state", "running")
-		if sum.NoSample != "" {
+		if strings.Contains(sum.NoSample, "perf events") { // else they only were not seen this time
 			testenv.Missing(t, sum.NoSample)
 		}
 		for _, l := range lines {
