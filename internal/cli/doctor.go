@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -100,22 +101,18 @@ func checkProcess(pid int) (checks []engine.Check, readable bool) {
 // checkSamples samples a thread of this process that runs. Without samples only the
 // stacks of running goroutines are missing from a dump.
 func checkSamples() engine.Check {
-	tid, done := make(chan int), make(chan struct{})
+	tid := make(chan int)
+	var done atomic.Bool
 	var spinner sync.WaitGroup
 	spinner.Go(func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		tid <- unix.Gettid()
-		for {
-			select {
-			case <-done:
-				return
-			default:
-			}
+		for !done.Load() { // and runs
 		}
 	})
 	samples, err := perf.NewSampler(nil).Sample([]int{<-tid})
-	close(done)
+	done.Store(true)
 	spinner.Wait()
 	c := engine.Check{Name: "perf samples", Status: engine.CheckOK, Detail: "threads can be sampled"}
 	if level, err := os.ReadFile("/proc/sys/kernel/perf_event_paranoid"); err == nil {
