@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"slices"
-	"strconv"
 
 	"gopherscope/internal/dump"
 	"gopherscope/internal/goruntime"
@@ -230,13 +229,4 @@ func (r *reader) addSample(g *dump.Goroutine, s *Sample, stack dump.StackID) {
 	if !r.sym.isSystem(g.Start, g.Stack) { // a finalizer, if it is the user's
 		g.Flags &^= dump.System
 	}
-}
-
-// String says what a walk's end means, for tests and messages.
-func (e walkEnd) String() string {
-	names := [...]string{"top", "short", "unknown code", "too deep", "invalid"}
-	if int(e) < len(names) {
-		return names[e]
-	}
-	return strconv.Itoa(int(e))
 }
