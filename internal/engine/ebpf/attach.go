@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
+	"gopherscope/internal/engine/probes"
 	"gopherscope/internal/target"
 )
 
@@ -32,7 +33,7 @@ func (l *links) Close() error {
 
 // attach puts the programs in place. What it attached before an error stays in
 // l for Close.
-func (l *links) attach(objs *gtraceObjects, t *target.Target, sites []site, multi bool) error {
+func (l *links) attach(objs *gtraceObjects, t *target.Target, sites []probes.Site, multi bool) error {
 	if err := l.attachTracepoints(objs); err != nil {
 		return err
 	}
@@ -44,13 +45,19 @@ func (l *links) attach(objs *gtraceObjects, t *target.Target, sites []site, mult
 	if err != nil {
 		return fmt.Errorf("open executable: %w", err)
 	}
-	progs := [programs]*ebpf.Program{onCas: objs.OnCas, onBirth: objs.OnBirth, onSelf: objs.OnSelf, onSwitch: objs.OnSwitch}
+	progs := [probes.Programs]*ebpf.Program{probes.OnCas: objs.OnCas, probes.OnBirth: objs.OnBirth, probes.OnSelf: objs.OnSelf, probes.OnSwitch: objs.OnSwitch}
 	for which, prog := range progs {
-		if err := l.attachUprobes(exe, t, prog, program(which), sites, pid, multi); err != nil {
+		if err := l.attachUprobes(exe, t, prog, probes.Program(which), sites, pid, multi); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// cookie is what a program learns at the site with this index: COOKIE_… in
+// bpf/event.h.
+func cookie(s *probes.Site, index int) uint64 {
+	return uint64(index) | uint64(s.From)<<8 | uint64(s.To)<<16 | uint64(s.Flags)<<24
 }
 
 // attachTracepoints attaches the programs that are not in the target.
@@ -73,24 +80,24 @@ func (l *links) attachTracepoints(objs *gtraceObjects) error {
 }
 
 // attachUprobes attaches one program to its sites.
-func (l *links) attachUprobes(exe *link.Executable, t *target.Target, prog *ebpf.Program, which program, sites []site, pid int, multi bool) error {
+func (l *links) attachUprobes(exe *link.Executable, t *target.Target, prog *ebpf.Program, which probes.Program, sites []probes.Site, pid int, multi bool) error {
 	var offsets, cookies []uint64
 	for i := range sites {
 		s := &sites[i]
-		if s.prog != which {
+		if s.Prog != which {
 			continue
 		}
-		off, ok := t.Bin.FileOffset(s.pc)
+		off, ok := t.Bin.FileOffset(s.PC)
 		if !ok {
-			return fmt.Errorf("probe site %s+%#x is not in the file", s.fn, s.pc)
+			return fmt.Errorf("probe site %s+%#x is not in the file", s.Func, s.PC)
 		}
 		if multi {
-			offsets, cookies = append(offsets, off), append(cookies, s.cookie(i))
+			offsets, cookies = append(offsets, off), append(cookies, cookie(s, i))
 			continue
 		}
-		got, err := exe.Uprobe(s.fn, prog, &link.UprobeOptions{Address: off, PID: pid, Cookie: s.cookie(i)})
+		got, err := exe.Uprobe(s.Func, prog, &link.UprobeOptions{Address: off, PID: pid, Cookie: cookie(s, i)})
 		if err != nil {
-			return fmt.Errorf("attach %s: %w", s.fn, err)
+			return fmt.Errorf("attach %s: %w", s.Func, err)
 		}
 		*l = append(*l, got)
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gopherscope/internal/engine"
+	"gopherscope/internal/engine/probes"
 	"gopherscope/internal/gobinary"
 )
 
@@ -30,7 +31,7 @@ func CheckHost() []engine.Check {
 // CheckBinary says at how many places of a binary probes would sit.
 func CheckBinary(bin *gobinary.File) engine.Check {
 	c := engine.Check{Name: "probe sites", Status: engine.CheckOK}
-	sites, err := plan(bin)
+	sites, err := probes.Plan(bin)
 	if err != nil {
 		c.Status, c.Detail = engine.CheckFail, err.Error()
 		c.Hint = "this binary's runtime is not understood; nothing will be touched"
@@ -185,15 +186,15 @@ func failed(c engine.Check, err error, hint string) engine.Check {
 // SiteOffsets are the file offsets of the instructions of a binary at which
 // programs are attached: for measuring what the traps there cost by themselves.
 func SiteOffsets(bin *gobinary.File) ([]uint64, error) {
-	sites, err := plan(bin)
+	sites, err := probes.Plan(bin)
 	if err != nil {
 		return nil, err
 	}
 	offsets := make([]uint64, len(sites))
 	for i := range sites {
-		off, ok := bin.FileOffset(sites[i].pc)
+		off, ok := bin.FileOffset(sites[i].PC)
 		if !ok {
-			return nil, fmt.Errorf("probe site in %s is not in the file", sites[i].fn)
+			return nil, fmt.Errorf("probe site in %s is not in the file", sites[i].Func)
 		}
 		offsets[i] = off
 	}

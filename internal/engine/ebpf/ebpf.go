@@ -24,6 +24,7 @@ import (
 
 	"gopherscope/internal/clock"
 	"gopherscope/internal/engine"
+	"gopherscope/internal/engine/probes"
 	"gopherscope/internal/event"
 	"gopherscope/internal/process"
 	"gopherscope/internal/target"
@@ -52,7 +53,8 @@ type Engine struct {
 	objs   gtraceObjects
 	links  links
 	reader *ringbuf.Reader
-	seq    *sequencer
+	sites  []probes.Site
+	seq    *probes.Sequencer
 	rec    ringbuf.Record
 	follow *follower // nil when one process is traced
 	cost   *costMeter
@@ -69,18 +71,18 @@ func Start(t *target.Target, opts *Options) (*Engine, error) {
 	if err := t.CheckArch(); err != nil {
 		return nil, err
 	}
-	sites, err := plan(t.Bin)
+	sites, err := probes.Plan(t.Bin)
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{seq: newSequencer(sites, t.Reasons, t.Bin)}
+	e := &Engine{sites: sites, seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
 	if err := e.start(t, sites, opts); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
 }
 
-func (e *Engine) start(t *target.Target, sites []site, opts *Options) error {
+func (e *Engine) start(t *target.Target, sites []probes.Site, opts *Options) error {
 	multi := !opts.PerfEvents && haveUprobeMulti()
 	if err := e.load(t, multi, opts); err != nil {
 		return err
@@ -208,7 +210,8 @@ func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 		if e.follow != nil {
 			e.follow.saw(r.tgid)
 		}
-		if ev := e.seq.event(&r); ev != nil {
+		g := r.general(e.sites)
+		if ev := e.seq.Event(&g); ev != nil {
 			if err := emit(ev); err != nil {
 				return err
 			}
@@ -216,7 +219,7 @@ func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 	}
 	if e.follow != nil {
 		return e.follow.reap(func(tgid uint32) error {
-			e.seq.forget(tgid)
+			e.seq.Forget(tgid)
 			now, err := clock.Mono()
 			if err != nil {
 				return err
@@ -241,7 +244,7 @@ func (e *Engine) Follow(pid int) error {
 }
 
 // Seed implements engine.Engine.
-func (e *Engine) Seed(ev *event.Event) { e.seq.seed(ev) }
+func (e *Engine) Seed(ev *event.Event) { e.seq.Seed(ev) }
 
 // Stop implements engine.Engine.
 func (e *Engine) Stop() error { return e.enable(0) }

@@ -1,6 +1,11 @@
 package ebpf
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"gopherscope/internal/engine/probes"
+	"gopherscope/internal/goruntime"
+)
 
 // recordSize is sizeof(struct record) in bpf/event.h.
 const recordSize = 48
@@ -42,4 +47,25 @@ func (r *record) decode(b []byte) bool {
 	r.gopc = int32(le.Uint32(b[40:]))
 	r.startpc = int32(le.Uint32(b[44:]))
 	return true
+}
+
+// general is the record as the sequencer takes it. sites is the plan by which the
+// programs were attached.
+func (r *record) general(sites []probes.Site) probes.Record {
+	g := probes.Record{
+		Kind: probes.Kind(r.kind), Site: r.site, P: int32(r.p), TID: r.tid, PID: r.tgid,
+		Time: int64(r.time), GoID: r.goid, Other: r.other, M: int64(r.m),
+	}
+	if r.kind != gtraceKindKIND_BIRTH && r.kind != gtraceKindKIND_BIRTH_PARKED {
+		g.From, g.To, g.Reason = goruntime.Status(r.from), goruntime.Status(r.to), r.reason
+		return g
+	}
+	pc := sites[r.site].PC
+	if r.gopc != 0 {
+		g.GoPC = pc + uint64(int64(r.gopc))
+	}
+	if r.startpc != 0 {
+		g.StartPC = pc + uint64(int64(r.startpc))
+	}
+	return g
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf/btf"
+
+	"gopherscope/internal/engine/probes"
 )
 
 // The record is decoded by hand; this holds the decoder to the C struct, field
@@ -101,6 +103,22 @@ func TestRecordSize(t *testing.T) {
 	for _, n := range []int{0, recordSize - 1, recordSize + 1} {
 		if r.decode(make([]byte, n)) {
 			t.Errorf("decode accepts %d bytes", n)
+		}
+	}
+}
+
+// The kinds and flags have the same numbers in C and in package probes.
+func TestKinds(t *testing.T) {
+	for c, general := range map[gtraceKind]probes.Kind{
+		gtraceKindKIND_CHANGE:       probes.Change,
+		gtraceKindKIND_ATTEMPT:      probes.Attempted,
+		gtraceKindKIND_SYSCALL:      probes.Syscall,
+		gtraceKindKIND_BIRTH:        probes.Birth,
+		gtraceKindKIND_BIRTH_PARKED: probes.BirthParked,
+		gtraceKindKIND_EXEC:         probes.Exec,
+	} {
+		if uint8(c) != uint8(general) {
+			t.Errorf("%v is %d in C, %d in Go", c, c, general)
 		}
 	}
 }

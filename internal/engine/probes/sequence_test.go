@@ -1,4 +1,4 @@
-package ebpf
+package probes
 
 import (
 	"testing"
@@ -17,12 +17,12 @@ const (
 	testSwitch
 )
 
-func testSequencer() *sequencer {
-	return newSequencer([]site{
+func testSequencer() *Sequencer {
+	return NewSequencer([]Site{
 		testPark:      {rule: rule{via: event.ViaPark}},
-		testReady:     {rule: rule{via: event.ViaReady, flags: siteWaker}},
+		testReady:     {rule: rule{via: event.ViaReady, Flags: Waker}},
 		testNoP:       {rule: rule{via: event.ViaNoP, lostP: true}},
-		testSuspend:   {rule: rule{via: event.ViaSuspend, flags: siteAttempt, reason: "preempted"}},
+		testSuspend:   {rule: rule{via: event.ViaSuspend, Flags: Attempt, reason: "preempted"}},
 		testYield:     {rule: rule{via: event.ViaYield}},
 		testStopWorld: {rule: rule{via: event.ViaSTW}},
 		testSwitch:    {rule: rule{via: event.ViaCoroutine, reason: "coroutine"}},
@@ -32,10 +32,11 @@ func testSequencer() *sequencer {
 // feed is one record and the event that must come of it; to is 0 when none
 // must.
 type feed struct {
-	kind             gtraceKind
-	site             uint8
-	from, to, reason uint8
-	waker            uint64
+	kind     Kind
+	site     uint8
+	from, to goruntime.Status
+	reason   uint8
+	waker    uint64
 
 	want *event.Event
 }
@@ -46,7 +47,7 @@ func ev(from, to goruntime.Status, via event.Via, reason string) *event.Event {
 
 func TestSequence(t *testing.T) {
 	const (
-		change, attempt, syscall                            = gtraceKindKIND_CHANGE, gtraceKindKIND_ATTEMPT, gtraceKindKIND_SYSCALL
+		change, attempt, syscall                            = Change, Attempted, Syscall
 		runnable, running, insyscall, waiting, preempted    = 1, 2, 3, 4, 9
 		sRunnable, sRunning, sSyscall, sWaiting, sPreempted = goruntime.Runnable, goruntime.Running, goruntime.Syscall, goruntime.Waiting, goruntime.Preempted
 	)
@@ -55,17 +56,17 @@ func TestSequence(t *testing.T) {
 		feeds []feed
 	}{
 		{"a system call interrupted by a signal and restarted is one call", []feed{
-			{kind: syscall, site: siteNone, from: running, to: insyscall, want: ev(sRunning, sSyscall, event.ViaSyscall, "")},
-			{kind: syscall, site: siteNone, from: running, to: insyscall},
-			{kind: syscall, site: siteNone, from: insyscall, to: running, want: ev(sSyscall, sRunning, event.ViaSyscall, "")},
-			{kind: syscall, site: siteNone, from: insyscall, to: running},
+			{kind: syscall, site: NoSite, from: running, to: insyscall, want: ev(sRunning, sSyscall, event.ViaSyscall, "")},
+			{kind: syscall, site: NoSite, from: running, to: insyscall},
+			{kind: syscall, site: NoSite, from: insyscall, to: running, want: ev(sSyscall, sRunning, event.ViaSyscall, "")},
+			{kind: syscall, site: NoSite, from: insyscall, to: running},
 		}},
 		{"attached in the middle of a system call", []feed{
-			{kind: syscall, site: siteNone, from: insyscall, to: running, want: ev(sSyscall, sRunning, event.ViaSyscall, "")},
+			{kind: syscall, site: NoSite, from: insyscall, to: running, want: ev(sSyscall, sRunning, event.ViaSyscall, "")},
 		}},
 		{"a P lost in a system call, up to Go 1.25", []feed{
-			{kind: syscall, site: siteNone, from: running, to: insyscall, want: ev(sRunning, sSyscall, event.ViaSyscall, "")},
-			{kind: syscall, site: siteNone, from: insyscall, to: running, want: ev(sSyscall, sRunning, event.ViaSyscall, "")},
+			{kind: syscall, site: NoSite, from: running, to: insyscall, want: ev(sRunning, sSyscall, event.ViaSyscall, "")},
+			{kind: syscall, site: NoSite, from: insyscall, to: running, want: ev(sSyscall, sRunning, event.ViaSyscall, "")},
 			{kind: change, site: testNoP, from: insyscall, to: runnable, want: ev(sRunning, sRunnable, event.ViaNoP, "")},
 		}},
 		{"only the attempt that succeeds counts", []feed{
@@ -96,7 +97,7 @@ func TestSequence(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := testSequencer()
 			for i, f := range tt.feeds {
-				got := s.event(&record{kind: f.kind, site: f.site, goid: 7, tgid: 3, tid: 4, m: 1, p: 2, time: uint64(i), from: f.from, to: f.to, reason: f.reason, other: f.waker})
+				got := s.Event(&Record{Kind: f.kind, Site: f.site, GoID: 7, PID: 3, TID: 4, M: 1, P: 2, Time: int64(i), From: f.from, To: f.to, Reason: f.reason, Other: f.waker})
 				if got == nil || f.want == nil {
 					if (got == nil) != (f.want == nil) {
 						t.Errorf("record %d: event %+v, want %+v", i, got, f.want)
@@ -115,27 +116,27 @@ func TestSequence(t *testing.T) {
 
 func TestSequenceExec(t *testing.T) {
 	s := testSequencer()
-	enter := record{kind: gtraceKindKIND_SYSCALL, site: siteNone, goid: 7, tgid: 3, from: 2, to: 3}
-	if s.event(&enter) == nil || s.event(&enter) != nil {
+	enter := Record{Kind: Syscall, Site: NoSite, GoID: 7, PID: 3, From: 2, To: 3}
+	if s.Event(&enter) == nil || s.Event(&enter) != nil {
 		t.Fatal("a repeated system call is not recognised")
 	}
-	if e := s.event(&record{kind: gtraceKindKIND_EXEC, tgid: 3}); e == nil || e.Kind != event.Exec || e.PID != 3 {
+	if e := s.Event(&Record{Kind: Exec, PID: 3}); e == nil || e.Kind != event.Exec || e.PID != 3 {
 		t.Fatalf("exec gives %+v", e)
 	}
-	if s.event(&enter) == nil {
+	if s.Event(&enter) == nil {
 		t.Error("the goroutine of the program before is still known after exec")
 	}
 }
 
 // What was there before decides about the records that may be no change.
 func TestSequenceSeed(t *testing.T) {
-	enter := record{kind: gtraceKindKIND_SYSCALL, site: siteNone, goid: 7, tgid: 3, from: 2, to: 3}
-	leave := record{kind: gtraceKindKIND_SYSCALL, site: siteNone, goid: 7, tgid: 3, from: 3, to: 2}
-	attempt := record{kind: gtraceKindKIND_ATTEMPT, site: testSuspend, goid: 7, tgid: 3, from: 9, to: 4}
+	enter := Record{Kind: Syscall, Site: NoSite, GoID: 7, PID: 3, From: 2, To: 3}
+	leave := Record{Kind: Syscall, Site: NoSite, GoID: 7, PID: 3, From: 3, To: 2}
+	attempt := Record{Kind: Attempted, Site: testSuspend, GoID: 7, PID: 3, From: 9, To: 4}
 	for _, tt := range []struct {
 		name  string
 		state goruntime.Status
-		first record
+		first Record
 		event bool
 	}{
 		{"the entry of the system call that it is in", goruntime.Syscall, enter, false},
@@ -146,16 +147,16 @@ func TestSequenceSeed(t *testing.T) {
 		{"an attempt that somebody else has won", goruntime.Waiting, attempt, false},
 	} {
 		s := testSequencer()
-		s.seed(&event.Event{Kind: event.Snapshot, PID: 3, GoID: 7, To: tt.state})
-		s.seed(&event.Event{Kind: event.Snapshot, PID: 4, GoID: 7, To: goruntime.Runnable})
-		if got := s.event(&tt.first); (got != nil) != tt.event {
+		s.Seed(&event.Event{Kind: event.Snapshot, PID: 3, GoID: 7, To: tt.state})
+		s.Seed(&event.Event{Kind: event.Snapshot, PID: 4, GoID: 7, To: goruntime.Runnable})
+		if got := s.Event(&tt.first); (got != nil) != tt.event {
 			t.Errorf("%s: event %+v", tt.name, got)
 		}
 	}
 	s := testSequencer()
-	s.event(&leave)
-	s.seed(&event.Event{Kind: event.Snapshot, PID: 3, GoID: 7, To: goruntime.Syscall})
-	if s.event(&enter) == nil {
+	s.Event(&leave)
+	s.Seed(&event.Event{Kind: event.Snapshot, PID: 3, GoID: 7, To: goruntime.Syscall})
+	if s.Event(&enter) == nil {
 		t.Error("a snapshot undoes what a record has told")
 	}
 }
@@ -175,14 +176,10 @@ func TestBaseName(t *testing.T) {
 
 func BenchmarkSequence(b *testing.B) {
 	s := testSequencer()
-	var raw [recordSize]byte
-	r := record{kind: gtraceKindKIND_CHANGE, tgid: 3, m: 1}
+	r := Record{Kind: Change, PID: 3, M: 1}
 	for i := range b.N {
-		if !r.decode(raw[:]) {
-			b.Fatal("decode")
-		}
-		r.kind, r.goid, r.from, r.to = gtraceKindKIND_CHANGE, uint64(i%1000), 2, 4
-		if s.event(&r) == nil {
+		r.GoID, r.From, r.To = uint64(i%1000), 2, 4
+		if s.Event(&r) == nil {
 			b.Fatal("no event")
 		}
 	}

@@ -1,4 +1,4 @@
-package ebpf
+package probes
 
 import (
 	"errors"
@@ -10,47 +10,49 @@ import (
 	"gopherscope/internal/goruntime"
 )
 
-// program names one of the uprobe programs in bpf/gtrace.bpf.c.
-type program uint8
+// Program names one of the things that a probe does at a site. What it reads is
+// the same for every engine; bpf/gtrace.bpf.c and asm/probe_amd64.S of the engines say
+// how.
+type Program uint8
 
+// The programs.
 const (
-	onCas program = iota
-	onBirth
-	onSelf
-	onSwitch
-	programs // how many there are
+	OnCas    Program = iota // a call of casgstatus: goroutine, old and new status are its arguments
+	OnBirth                 // a goroutine has been made and nobody else can see it
+	OnSelf                  // a call before one known change, the Site's, of one goroutine
+	OnSwitch                // coroswitch_m: one goroutine leaves, another comes
+	Programs                // how many there are
 )
 
-// The flags of an attach cookie; the same bits as SITE_… in bpf/event.h.
+// Flags say what a program must know of its site.
+type Flags uint8
+
+// The flags; the same bits as SITE_… in the engines' programs.
 const (
-	siteWaker   = 1
-	siteAttempt = 2
-	siteGInArg1 = 4
-	siteGInArg0 = 8
+	Waker   Flags = 1 // the thread's current goroutine is the waker
+	Attempt Flags = 2 // the change may not take place
+	GInArg1 Flags = 4 // OnBirth: the new goroutine is the second argument, not the first
+	GInArg0 Flags = 8 // OnSelf: the goroutine is the first argument, not the current g
 )
 
-// siteNone is the site index of a record from a tracepoint (SITE_NONE).
-const siteNone = 255
+// NoSite is the site index of a record that comes from no site.
+const NoSite = 255
 
-// site is one instruction of the target at which a program is attached, and
-// what user space adds to its records.
-type site struct {
-	fn       string // the runtime function that the instruction is in
-	pc       uint64 // its address as linked
-	prog     program
-	from, to goruntime.Status // what onSelf reports
+// Site is one instruction of the target at which a program runs, and what is
+// known of the changes that it reports.
+type Site struct {
+	Func     string // the runtime function that the instruction is in
+	PC       uint64 // its address as linked
+	Callee   string // the function that it calls; "" where it is no call
+	Prog     Program
+	From, To goruntime.Status // what OnSelf reports
 	rule
-}
-
-// cookie is what the program learns at the site with this index.
-func (s *site) cookie(index int) uint64 {
-	return uint64(index) | uint64(s.from)<<8 | uint64(s.to)<<16 | uint64(s.flags)<<24
 }
 
 // rule says how the changes made in one runtime function are traced.
 type rule struct {
+	Flags  Flags
 	via    event.Via
-	flags  uint8
 	skip   bool   // not traced here; planner says where instead, or why not
 	reason string // the wait reason, where g.waitreason is not set yet
 	// lostP marks the change from syscall to runnable of a goroutine whose P was
@@ -67,12 +69,12 @@ var rules = map[string]rule{
 	"newproc1":             {via: event.ViaCreate},
 	"execute":              {via: event.ViaSchedule},
 	"park_m":               {via: event.ViaPark},
-	"ready":                {via: event.ViaReady, flags: siteWaker},
-	"findRunnable":         {via: event.ViaNetpoll, flags: siteWaker},
-	"findrunnable":         {via: event.ViaNetpoll, flags: siteWaker}, // Go 1.18
-	"schedule":             {via: event.ViaNetpoll, flags: siteWaker}, // Go 1.18
-	"injectglist":          {via: event.ViaNetpoll, flags: siteWaker},
-	"findRunnableGCWorker": {via: event.ViaGC, flags: siteWaker},
+	"ready":                {via: event.ViaReady, Flags: Waker},
+	"findRunnable":         {via: event.ViaNetpoll, Flags: Waker},
+	"findrunnable":         {via: event.ViaNetpoll, Flags: Waker}, // Go 1.18
+	"schedule":             {via: event.ViaNetpoll, Flags: Waker}, // Go 1.18
+	"injectglist":          {via: event.ViaNetpoll, Flags: Waker},
+	"findRunnableGCWorker": {via: event.ViaGC, Flags: Waker},
 	"goyield_m":            {via: event.ViaYield},
 	"gdestroy":             {via: event.ViaExit},
 	"goexit0":              {via: event.ViaExit}, // up to Go 1.21
@@ -101,7 +103,7 @@ var rules = map[string]rule{
 	// of cgo and of note sleeps, see planner.selfSites.
 	"reentersyscall": {skip: true},
 	"exitsyscall":    {skip: true},
-	// Traced as a whole, by on_switch.
+	// Traced as a whole, by OnSwitch.
 	"coroswitch_m": {skip: true},
 	// Running to copystack and back: the goroutine stays where it is, its stack
 	// moves. No change of scheduling state, and stack growth is frequent.
@@ -129,9 +131,9 @@ var oldFakeReasons = map[string]string{
 // the goroutine runnable (runtime/proc.go newproc1).
 const goidFirst = 24
 
-// plan lists all sites of a binary. The index of a site is the number by which
+// Plan lists all sites of a binary. The index of a site is the number by which
 // its records name it.
-func plan(bin *gobinary.File) ([]site, error) {
+func Plan(bin *gobinary.File) ([]Site, error) {
 	p := planner{bin: bin, minor: bin.Version().Minor}
 	steps := []func() error{p.casSites, p.birthSites, p.suspendSites, p.schedSites, p.selfSites, p.switchSites}
 	for _, step := range steps {
@@ -139,8 +141,8 @@ func plan(bin *gobinary.File) ([]site, error) {
 			return nil, err
 		}
 	}
-	if len(p.sites) >= siteNone {
-		return nil, fmt.Errorf("%d probe sites, at most %d can be told apart", len(p.sites), siteNone-1)
+	if len(p.sites) >= NoSite {
+		return nil, fmt.Errorf("%d probe sites, at most %d can be told apart", len(p.sites), NoSite-1)
 	}
 	return p.sites, p.checkComplete()
 }
@@ -148,7 +150,7 @@ func plan(bin *gobinary.File) ([]site, error) {
 type planner struct {
 	bin   *gobinary.File
 	minor int
-	sites []site
+	sites []Site
 }
 
 // calls are the direct calls of a runtime function, each of which the kernel
@@ -192,7 +194,7 @@ func (p *planner) casSites() error {
 		if p.minor < 20 && oldFakeReasons[base] != "" {
 			r.reason = oldFakeReasons[base]
 		}
-		p.sites = append(p.sites, site{fn: c.Caller, pc: c.PC, prog: onCas, rule: r})
+		p.sites = append(p.sites, Site{Func: c.Caller, PC: c.PC, Callee: "runtime.casgstatus", Prog: OnCas, rule: r})
 	}
 	return nil
 }
@@ -209,9 +211,9 @@ func (p *planner) birthSites() error {
 		return err
 	}
 	for _, c := range calls {
-		s := site{fn: c.Caller, pc: p.bin.AfterCall(c), prog: onBirth, rule: rule{via: event.ViaCreate}}
+		s := Site{Func: c.Caller, PC: p.bin.AfterCall(c), Prog: OnBirth, rule: rule{via: event.ViaCreate}}
 		if put, ok := p.bin.NextCallIn(c.Caller, c.PC, "runtime.runqput"); ok {
-			s.pc, s.flags = put.PC, siteGInArg1
+			s.PC, s.Callee, s.Flags = put.PC, "runtime.runqput", GInArg1
 		}
 		p.sites = append(p.sites, s)
 	}
@@ -222,17 +224,17 @@ func (p *planner) birthSites() error {
 // stack scan: running to preempted, preempted to waiting.
 func (p *planner) suspendSites() error {
 	r := rule{via: event.ViaSuspend, reason: "preempted"}
-	for callee, flags := range map[string]uint8{
+	for callee, flags := range map[string]Flags{
 		"runtime.casGToPreemptScan": 0,
-		"runtime.casGFromPreempted": siteAttempt,
+		"runtime.casGFromPreempted": Attempt,
 	} {
 		calls, err := p.calls(callee)
 		if err != nil {
 			return err
 		}
-		r.flags = flags
+		r.Flags = flags
 		for _, c := range calls {
-			p.sites = append(p.sites, site{fn: c.Caller, pc: c.PC, prog: onCas, rule: r})
+			p.sites = append(p.sites, Site{Func: c.Caller, PC: c.PC, Callee: callee, Prog: OnCas, rule: r})
 		}
 	}
 	return nil
@@ -251,8 +253,8 @@ func (p *planner) schedSites() error {
 		if base := baseName(c.Caller); base == "gosched_m" || base == "goschedguarded_m" {
 			via = event.ViaYield
 		}
-		p.sites = append(p.sites, site{fn: c.Caller, pc: c.PC, prog: onSelf, from: goruntime.Running, to: goruntime.Runnable,
-			rule: rule{via: via, flags: siteGInArg0}})
+		p.sites = append(p.sites, Site{Func: c.Caller, PC: c.PC, Callee: "runtime.goschedImpl", Prog: OnSelf, From: goruntime.Running, To: goruntime.Runnable,
+			rule: rule{via: via, Flags: GInArg0}})
 	}
 	return nil
 }
@@ -284,7 +286,7 @@ func (p *planner) selfSites() error {
 			if strings.HasPrefix(c.Caller, "runtime.cgocall") {
 				via = event.ViaCgo
 			}
-			p.sites = append(p.sites, site{fn: c.Caller, pc: c.PC, prog: onSelf, from: e.from, to: e.to, rule: rule{via: via}})
+			p.sites = append(p.sites, Site{Func: c.Caller, PC: c.PC, Callee: e.callee, Prog: OnSelf, From: e.from, To: e.to, rule: rule{via: via}})
 		}
 	}
 	return nil
@@ -300,7 +302,7 @@ func (p *planner) switchSites() error {
 	if err != nil {
 		return err
 	}
-	p.sites = append(p.sites, site{fn: fn, pc: point.PC, prog: onSwitch, rule: rule{via: event.ViaCoroutine, reason: "coroutine"}})
+	p.sites = append(p.sites, Site{Func: fn, PC: point.PC, Prog: OnSwitch, rule: rule{via: event.ViaCoroutine, reason: "coroutine"}})
 	return nil
 }
 

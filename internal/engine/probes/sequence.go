@@ -1,4 +1,4 @@
-package ebpf
+package probes
 
 import (
 	"gopherscope/internal/event"
@@ -6,21 +6,21 @@ import (
 	"gopherscope/internal/goruntime"
 )
 
-// sequencer turns records into events. It knows the sites and the binary, and
+// Sequencer turns records into events. It knows the sites and the binary, and
 // the last status of every goroutine, which decides about the records that may
 // not be a change at all:
 //
-//   - KIND_SYSCALL comes again when the kernel restarts a call or a signal
+//   - Syscall comes again when the kernel restarts a call or a signal
 //     handler returns into the runtime's code around it. It is dropped when the
 //     goroutine already is in that state.
-//   - KIND_ATTEMPT precedes a compare-and-swap that another thread can win, and
+//   - Attempted precedes a compare-and-swap that another thread can win, and
 //     then reports itself. It is dropped unless the goroutine is in the state
 //     that it leaves.
 //
 // Every other record is a change, and is passed on even when it contradicts the
 // last status: gstate counts that as a violation.
-type sequencer struct {
-	sites   []site
+type Sequencer struct {
+	sites   []Site
 	reasons []string
 	bin     *gobinary.File
 	last    map[uint32]statuses       // by process
@@ -34,8 +34,10 @@ type sequencer struct {
 // statuses are the last statuses of one process's goroutines, by goid.
 type statuses map[uint64]goruntime.Status
 
-func newSequencer(sites []site, reasons []string, bin *gobinary.File) *sequencer {
-	return &sequencer{
+// NewSequencer makes the sequencer of a trace. reasons are the wait reasons of the
+// binary, by number.
+func NewSequencer(sites []Site, reasons []string, bin *gobinary.File) *Sequencer {
+	return &Sequencer{
 		sites:   sites,
 		reasons: reasons,
 		bin:     bin,
@@ -45,40 +47,40 @@ func newSequencer(sites []site, reasons []string, bin *gobinary.File) *sequencer
 	}
 }
 
-// event makes the event of a record. It returns nil when the record is no
+// Event makes the event of a record. It returns nil when the record is no
 // change. The result is valid until the next call.
-func (s *sequencer) event(r *record) *event.Event {
+func (s *Sequencer) Event(r *Record) *event.Event {
 	e := &s.ev
 	*e = event.Event{
-		Time: int64(r.time),
-		PID:  r.tgid,
-		TID:  r.tid,
-		GoID: r.goid,
-		M:    int64(r.m),
-		P:    int32(r.p),
+		Time: r.Time,
+		PID:  r.PID,
+		TID:  r.TID,
+		GoID: r.GoID,
+		M:    r.M,
+		P:    r.P,
 	}
-	switch r.kind {
-	case gtraceKindKIND_EXEC:
+	switch r.Kind {
+	case Exec:
 		*e = event.Event{Kind: event.Exec, Time: e.Time, PID: e.PID, TID: e.TID}
-		s.forget(r.tgid)
+		s.Forget(r.PID)
 		return e
-	case gtraceKindKIND_BIRTH, gtraceKindKIND_BIRTH_PARKED:
+	case Birth, BirthParked:
 		s.birth(e, r)
 	default:
 		s.change(e, r)
-		if !s.happened(e, r.kind) {
+		if !s.happened(e, r.Kind) {
 			return nil
 		}
 	}
 	if e.To == goruntime.Dead || e.To == goruntime.DeadExtra {
-		delete(s.process(r.tgid), r.goid)
+		delete(s.process(r.PID), r.GoID)
 	} else {
-		s.process(r.tgid)[r.goid] = e.To
+		s.process(r.PID)[r.GoID] = e.To
 	}
 	return e
 }
 
-func (s *sequencer) process(tgid uint32) statuses {
+func (s *Sequencer) process(tgid uint32) statuses {
 	if s.current != nil && s.tgid == tgid {
 		return s.current
 	}
@@ -91,49 +93,49 @@ func (s *sequencer) process(tgid uint32) statuses {
 	return last
 }
 
-// forget drops what is known of the goroutines of a process.
-func (s *sequencer) forget(tgid uint32) {
+// Forget drops what is known of the goroutines of a process.
+func (s *Sequencer) Forget(tgid uint32) {
 	delete(s.last, tgid)
 	s.current = nil
 }
 
-// seed notes the state of a goroutine that was there before. In a system call it
+// Seed notes the state of a goroutine that was there before. In a system call it
 // is from the change of status on, so an entry into the kernel that comes after
 // is the same call's, or its repetition.
-func (s *sequencer) seed(e *event.Event) {
+func (s *Sequencer) Seed(e *event.Event) {
 	last := s.process(e.PID)
 	if _, known := last[e.GoID]; !known {
 		last[e.GoID] = e.To
 	}
 }
 
-func (s *sequencer) birth(e *event.Event, r *record) {
-	site := &s.sites[r.site]
+func (s *Sequencer) birth(e *event.Event, r *Record) {
+	site := &s.sites[r.Site]
 	e.From, e.To, e.Via = goruntime.Dead, goruntime.Runnable, site.via
-	if r.kind == gtraceKindKIND_BIRTH_PARKED {
+	if r.Kind == BirthParked {
 		e.To, e.Reason = goruntime.Waiting, "coroutine"
 	}
-	e.Birth = &event.Birth{Parent: r.other}
-	if r.gopc != 0 {
-		e.Birth.CreatedBy = s.place(site.pc + uint64(int64(r.gopc)))
+	e.Birth = &event.Birth{Parent: r.Other}
+	if r.GoPC != 0 {
+		e.Birth.CreatedBy = s.place(r.GoPC)
 	}
-	if r.startpc != 0 {
-		e.Birth.Start = s.start(site.pc + uint64(int64(r.startpc)))
+	if r.StartPC != 0 {
+		e.Birth.Start = s.start(r.StartPC)
 	}
 }
 
-func (s *sequencer) change(e *event.Event, r *record) {
-	e.From, e.To = goruntime.Status(r.from), goruntime.Status(r.to)
-	e.Waker = r.other
+func (s *Sequencer) change(e *event.Event, r *Record) {
+	e.From, e.To = r.From, r.To
+	e.Waker = r.Other
 	reason := ""
-	if int(r.reason) < len(s.reasons) {
-		reason = s.reasons[r.reason]
+	if int(r.Reason) < len(s.reasons) {
+		reason = s.reasons[r.Reason]
 	}
-	if r.site == siteNone {
+	if r.Site == NoSite {
 		e.Via = event.ViaSyscall
 		return
 	}
-	site := &s.sites[r.site]
+	site := &s.sites[r.Site]
 	e.Via = refine(site.via, e, reason)
 	if site.lostP && e.From == goruntime.Syscall {
 		e.From = goruntime.Running
@@ -164,12 +166,12 @@ func refine(via event.Via, e *event.Event, reason string) event.Via {
 }
 
 // happened decides about the records that may not be a change.
-func (s *sequencer) happened(e *event.Event, kind gtraceKind) bool {
-	if kind == gtraceKindKIND_CHANGE {
+func (s *Sequencer) happened(e *event.Event, kind Kind) bool {
+	if kind == Change {
 		return true
 	}
 	last, known := s.process(e.PID)[e.GoID]
-	if kind == gtraceKindKIND_ATTEMPT {
+	if kind == Attempted {
 		return known && last == e.From
 	}
 	return !known || last != e.To
@@ -177,7 +179,7 @@ func (s *sequencer) happened(e *event.Event, kind gtraceKind) bool {
 
 // place is the go statement that a linked pc, the return address of newproc,
 // belongs to.
-func (s *sequencer) place(pc uint64) event.Location {
+func (s *Sequencer) place(pc uint64) event.Location {
 	loc, ok := s.places[pc]
 	if !ok {
 		loc = s.locate(pc - 1)
@@ -188,7 +190,7 @@ func (s *sequencer) place(pc uint64) event.Location {
 
 // start is the function that a go statement names: the one that a compiler's
 // wrapper calls when the linked pc is a wrapper's.
-func (s *sequencer) start(pc uint64) event.Location {
+func (s *Sequencer) start(pc uint64) event.Location {
 	loc, ok := s.starts[pc]
 	if !ok {
 		loc = s.locate(s.bin.StartFunc(pc))
@@ -197,7 +199,7 @@ func (s *sequencer) start(pc uint64) event.Location {
 	return loc
 }
 
-func (s *sequencer) locate(pc uint64) event.Location {
+func (s *Sequencer) locate(pc uint64) event.Location {
 	frames := s.bin.Frames(pc)
 	// The first goroutine of all is created by assembly code, through a wrapper
 	// that no source line stands for.
