@@ -36,14 +36,22 @@ type Launched struct {
 
 	child *os.Process
 	mask  unix.Sigset_t // the signals that the child is to have blocked
-	// let asks the thread that traces to let the child go; the answer goes into
-	// the channel sent. It is closed when the child is to die instead.
-	let     chan chan error
+	// calls has what the thread that traces is to do, until one lets the child go. It
+	// is closed when the child is to die instead.
+	calls   chan call
+	using   sync.Mutex    // held while OnTracer works and while the fate is decided
 	fate    sync.Once     // the first Resume or Kill decides
 	decided chan struct{} // closed when it has
 	resumed error         // what Resume returns, set by fate
 	ended   chan struct{} // closed when the child was reaped
 	state   *os.ProcessState
+}
+
+// call is something for the thread that traces to do.
+type call struct {
+	f    func() error
+	done chan error
+	last bool
 }
 
 // Launch starts a program as a child and returns when its image is mapped and
@@ -75,7 +83,7 @@ func launch(argv []string, opts *LaunchOptions) (*Launched, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Launched{let: make(chan chan error), decided: make(chan struct{}), ended: make(chan struct{})}
+	l := &Launched{calls: make(chan call), decided: make(chan struct{}), ended: make(chan struct{})}
 	started := make(chan error)
 	go l.trace(path, argv, opts.attr(), started)
 	if err := <-started; err != nil {
@@ -116,7 +124,7 @@ func (o *LaunchOptions) attr() *os.ProcAttr {
 	}
 }
 
-// trace starts the child, reports that on started, and serves l.let. It keeps
+// trace starts the child, reports that on started, and serves l.calls. It keeps
 // to one thread, as ptrace(2) obeys only the thread that traces.
 func (l *Launched) trace(path string, argv []string, attr *os.ProcAttr, started chan<- error) {
 	runtime.LockOSThread()
@@ -126,9 +134,28 @@ func (l *Launched) trace(path string, argv []string, attr *os.ProcAttr, started 
 	if err != nil {
 		return
 	}
-	if done, ok := <-l.let; ok {
-		done <- l.letGo()
+	for c := range l.calls {
+		c.done <- c.f()
+		if c.last {
+			return
+		}
 	}
+}
+
+// OnTracer runs f on the thread that traces the child, which is stopped at its first
+// instruction, and returns what f does; f must leave it there. It is for ptrace(2) on
+// the child. After Resume or Kill the error is os.ErrClosed.
+func (l *Launched) OnTracer(f func(tid int) error) error {
+	l.using.Lock()
+	defer l.using.Unlock()
+	select {
+	case <-l.decided:
+		return fmt.Errorf("process %d: trace: %w", l.child.Pid, os.ErrClosed)
+	default:
+	}
+	done := make(chan error)
+	l.calls <- call{f: func() error { return f(l.child.Pid) }, done: done}
+	return <-done
 }
 
 // start starts the child and waits until it stands at its first instruction.
@@ -231,9 +258,11 @@ func (l *Launched) letGo() error {
 // os.ErrClosed after Kill; after any error the child is dead.
 func (l *Launched) Resume() error {
 	l.fate.Do(func() {
+		l.using.Lock()
+		defer l.using.Unlock()
 		defer close(l.decided)
 		done := make(chan error)
-		l.let <- done
+		l.calls <- call{f: l.letGo, done: done, last: true}
 		if err := <-done; err != nil {
 			l.resumed = l.fail(fmt.Errorf("resume: %w", err))
 			l.child.Kill() // an error says that it has ended
@@ -245,8 +274,10 @@ func (l *Launched) Resume() error {
 // Kill ends the child at once, resumed or not, and waits for its end.
 func (l *Launched) Kill() {
 	l.fate.Do(func() {
+		l.using.Lock()
+		defer l.using.Unlock()
 		defer close(l.decided)
-		close(l.let)
+		close(l.calls)
 		l.resumed = fmt.Errorf("process %d: resume: %w", l.child.Pid, os.ErrClosed)
 		l.child.Kill() // an error says that it has ended
 	})

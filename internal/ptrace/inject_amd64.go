@@ -1,0 +1,372 @@
+package ptrace
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// redZone is what a function may use below the stack pointer (System V ABI).
+	redZone = 128
+	// scratchBytes is the room for a signal frame with the largest FPU state there is
+	// (AMX, 11 KiB).
+	scratchBytes = 32 << 10
+	// frameSpace is the part of a frame before the FPU's state: with the siginfo.
+	frameSpace = 512
+)
+
+// Inject stops the main thread of a process and calls f, which can make it execute
+// system calls; all other threads run. Then the thread goes on where it was. It must be
+// called in [Run].
+//
+// # If we die
+//
+// Before the thread's registers are touched, a complete signal frame is written to
+// the unused end of its stack, as if a signal had interrupted it where it is. A system call
+// is made by one PTRACE_SETREGS: PC at the process's own `syscall; ret`, SP at that
+// frame, whose first word, the return address of a signal handler, is the address of
+// rt_sigreturn. If this process dies at any moment after, the thread executes the
+// system call, returns into rt_sigreturn, and has its registers, signal mask and
+// FPU state back. The signals are blocked after that, and unblocked before the
+// registers are put back, so that this is true of the mask, too.
+//
+// If all goes well the frame is not used: the registers are put back while the thread
+// stands in the kernel's signal code, in which it also restarts a system call that
+// the stop interrupted. Through the frame that is done by going back to the SYSCALL
+// instruction; a call that is restarted from where it was (nanosleep, futex and poll
+// with a timeout) returns EINTR in that case, as rt_sigreturn forgets how to
+// (arch/x86/kernel/signal_64.c, restore_sigcontext).
+func Inject(pid int, g Gadgets, limit time.Duration, f func(*Remote) error) error {
+	r := &Remote{pid: pid, tid: pid, gadgets: g, limit: limit, deadline: time.Now().Add(limit)}
+	if err := r.check(); err != nil {
+		return err
+	}
+	if err := seize(pid, pid, options(pid)); err != nil {
+		return err
+	}
+	if err := r.interrupt(); err != nil {
+		return err
+	}
+	if err := r.prepare(); err != nil {
+		return errors.Join(err, r.letGo())
+	}
+	err := f(r)
+	if r.armed {
+		err = errors.Join(err, r.restore())
+	}
+	return errors.Join(err, r.letGo())
+}
+
+// InjectTraced is Inject for a process of one thread that this thread traces and that
+// is stopped, as after an execve. It stays so, with the registers it had.
+func InjectTraced(tid int, g Gadgets, limit time.Duration, f func(*Remote) error) error {
+	r := &Remote{pid: tid, tid: tid, gadgets: g, limit: limit, deadline: time.Now().Add(limit)}
+	if err := r.check(); err != nil {
+		return err
+	}
+	if err := request(unix.PTRACE_SETOPTIONS, tid, 0, options(tid)|optExitKill); err != nil {
+		return fmt.Errorf("set options: %w", err)
+	}
+	if err := r.prepare(); err != nil {
+		return err
+	}
+	err := f(r)
+	if !r.armed {
+		return err
+	}
+	if e := setSigmask(r.tid, r.mask); e != nil {
+		err = errors.Join(err, fmt.Errorf("unblock signals: %w", e))
+	}
+	if e := unix.PtraceSetRegs(r.tid, &r.saved); e != nil {
+		err = errors.Join(err, fmt.Errorf("put registers back: %w", e))
+	}
+	return err
+}
+
+// check looks for what forbids this before the thread is touched.
+func (r *Remote) check() error {
+	if exiting(r.pid, r.tid) {
+		return fmt.Errorf("%w, or its main thread has", ErrExited)
+	}
+	if features, ok := statusField(r.pid, r.tid, "x86_Thread_features"); ok && strings.Contains(features, "shstk") {
+		return ErrShadowStack
+	}
+	return nil
+}
+
+// interrupt stops the thread in the kernel's signal code, with no signal in
+// delivery: one that comes first is delivered, and the thread stops at the first
+// instruction of its handler.
+func (r *Remote) interrupt() error {
+	if err := request(unix.PTRACE_INTERRUPT, r.tid, 0, 0); err != nil {
+		return ErrExited
+	}
+	for {
+		ws, err := wait(r.tid, r.deadline)
+		if errors.Is(err, ErrDeadline) {
+			return slow(r.pid, r.tid, r.limit)
+		}
+		if err != nil || isEventStop(ws) {
+			return err
+		}
+		if err := request(unix.PTRACE_CONT, r.tid, 0, uintptr(ws.StopSignal())); err != nil {
+			return ErrExited
+		}
+	}
+}
+
+// prepare saves the thread's state and writes the frame.
+func (r *Remote) prepare() error {
+	if err := unix.PtraceGetRegs(r.tid, &r.saved); err != nil {
+		return ErrExited
+	}
+	var err error
+	if r.mask, err = getSigmask(r.tid); err != nil {
+		return ErrExited
+	}
+	for addr, want := range map[uint64][]byte{r.gadgets.SyscallRet: {0x0f, 0x05, 0xc3}, r.gadgets.Sigreturn: nil} {
+		if err := r.checkGadget(addr, want); err != nil {
+			return err
+		}
+	}
+	stack, err := stackOf(r.pid)
+	if err != nil {
+		return err
+	}
+	sp := r.saved.Rsp - redZone
+	if stack.Hi-stack.Lo < scratchBytes || stack.Contains(sp) && sp-stack.Lo < scratchBytes {
+		return fmt.Errorf("%w: %#x is used down to %#x", ErrScratch, stack.Lo, sp)
+	}
+	r.frame = (stack.Lo + 63) &^ 63
+	frame, err := r.signalFrame()
+	if err != nil {
+		return err
+	}
+	return r.Write(r.frame, frame)
+}
+
+// checkGadget compares the instructions in the process's memory with what they must be.
+func (r *Remote) checkGadget(addr uint64, want []byte) error {
+	have := make([]byte, 9)
+	if err := r.Read(addr, have); err != nil {
+		return err
+	}
+	if want != nil && string(have[:len(want)]) == string(want) {
+		return nil
+	}
+	if want == nil && (string(have) == "\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05" || string(have[:7]) == "\xb8\x0f\x00\x00\x00\x0f\x05") {
+		return nil
+	}
+	return fmt.Errorf("code at %#x of process %d is % x, not as in its binary", addr, r.pid, have)
+}
+
+// signalFrame is a struct rt_sigframe that puts the thread back where it is.
+func (r *Remote) signalFrame() ([]byte, error) {
+	fpu, err := r.fpuState()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, frameSpace, frameSpace+len(fpu))
+	put := func(off int, v uint64) { binary.LittleEndian.PutUint64(b[off:], v) }
+	put(0, r.gadgets.Sigreturn)
+	// UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS.
+	put(frameFlags, 7)
+	// The alternate stack stays as it is: flags that there are none of make the kernel
+	// ignore this one (kernel/signal.c, restore_altstack).
+	put(frameStack+8, 0x7fff)
+	s := r.resumed()
+	for i, v := range []uint64{s.R8, s.R9, s.R10, s.R11, s.R12, s.R13, s.R14, s.R15, s.Rdi, s.Rsi, s.Rbp, s.Rbx, s.Rdx, s.Rax, s.Rcx, s.Rsp, s.Rip, s.Eflags} {
+		put(frameRegs+8*i, v)
+	}
+	binary.LittleEndian.PutUint16(b[frameCS:], userCS)
+	binary.LittleEndian.PutUint16(b[frameSS:], userSS)
+	put(frameFPU, r.frame+frameSpace)
+	put(frameMask, r.mask)
+	return append(b, fpu...), nil
+}
+
+// resumed is the registers with which the thread goes on without the kernel's help:
+// where a system call was interrupted, at its SYSCALL instruction again.
+func (r *Remote) resumed() unix.PtraceRegs {
+	const (
+		restartSys     = -512 // ERESTARTSYS, include/linux/errno.h
+		restartNoIntr  = -513 // ERESTARTNOINTR
+		restartNoHand  = -514 // ERESTARTNOHAND
+		restartBlock   = -516 // ERESTART_RESTARTBLOCK
+		syscallInsnLen = 2
+	)
+	s := r.saved
+	if int64(s.Orig_rax) < 0 {
+		return s
+	}
+	switch int64(s.Rax) {
+	case restartSys, restartNoIntr, restartNoHand:
+		s.Rax = s.Orig_rax
+		s.Rip -= syscallInsnLen
+	case restartBlock:
+		interrupted := -int64(unix.EINTR)
+		s.Rax = uint64(interrupted)
+	}
+	return s
+}
+
+const (
+	ntX86Xstate = 0x202
+	fxBytes     = 464 // of the FXSAVE area before the bytes for software
+	fpMagic1    = 0x46505853
+	fpMagic2    = 0x46505845
+	amx         = 3 << 17 // XTILECFG and XTILEDATA in XSTATE_BV
+	beforeAMX   = 2696    // where the state before them ends at most
+)
+
+// fpuState is the FPU's state as a signal frame has it: the XSAVE area with struct
+// _fpx_sw_bytes in it and a magic word behind (arch/x86/kernel/fpu/signal.c,
+// save_sw_bytes). ptrace gives the area with all features that the machine has; a thread
+// that has not used AMX has no room for it in the kernel, and the part is left out.
+func (r *Remote) fpuState() ([]byte, error) {
+	b := make([]byte, scratchBytes)
+	iov := unix.Iovec{Base: &b[0], Len: uint64(len(b))}
+	if err := request(unix.PTRACE_GETREGSET, r.tid, ntX86Xstate, uintptr(unsafe.Pointer(&iov))); err != nil {
+		return nil, fmt.Errorf("read FPU state of thread %d: %w", r.tid, err)
+	}
+	n := int(iov.Len)
+	if n < fxBytes+48+64 {
+		return nil, fmt.Errorf("FPU state of thread %d has %d bytes", r.tid, n)
+	}
+	b = b[:n]
+	if features := binary.LittleEndian.Uint64(b[512:]); features&amx == 0 && n > beforeAMX {
+		n = beforeAMX
+		b = b[:n]
+	}
+	features := binary.LittleEndian.Uint64(b[fxBytes:])
+	sw := b[fxBytes:512]
+	clear(sw)
+	binary.LittleEndian.PutUint32(sw, fpMagic1)
+	binary.LittleEndian.PutUint32(sw[4:], uint32(n+4))
+	binary.LittleEndian.PutUint64(sw[8:], features)
+	binary.LittleEndian.PutUint32(sw[16:], uint32(n))
+	b = binary.LittleEndian.AppendUint32(b, fpMagic2)
+	if frameSpace+len(b) > scratchBytes {
+		return nil, fmt.Errorf("FPU state of thread %d has %d bytes", r.tid, n)
+	}
+	return b, nil
+}
+
+// Syscall makes one system call. The error of a call that failed in the process is a
+// unix.Errno.
+func (r *Remote) Syscall(nr uintptr, args ...uint64) (uint64, error) {
+	regs := r.saved
+	regs.Rip, regs.Rsp = r.gadgets.SyscallRet, r.frame
+	regs.Rax, regs.Orig_rax = uint64(nr), ^uint64(0)
+	for i, to := range []*uint64{&regs.Rdi, &regs.Rsi, &regs.Rdx, &regs.R10, &regs.R8, &regs.R9} {
+		*to = 0
+		if i < len(args) {
+			*to = args[i]
+		}
+	}
+	if err := unix.PtraceSetRegs(r.tid, &regs); err != nil {
+		return 0, fmt.Errorf("set registers: %w", err)
+	}
+	if !r.armed {
+		r.armed = true
+		if err := setSigmask(r.tid, ^uint64(0)); err != nil {
+			return 0, fmt.Errorf("block signals: %w", err)
+		}
+	}
+	for range 2 { // to its beginning, to its end
+		if err := r.toSyscallStop(); err != nil {
+			return 0, err
+		}
+	}
+	if err := unix.PtraceGetRegs(r.tid, &regs); err != nil {
+		return 0, ErrExited
+	}
+	if v := int64(regs.Rax); v < 0 && v > -4096 {
+		return 0, unix.Errno(-v)
+	}
+	return regs.Rax, nil
+}
+
+// toSyscallStop lets the thread run to the next beginning or end of a system call.
+func (r *Remote) toSyscallStop() error {
+	for {
+		if err := request(unix.PTRACE_SYSCALL, r.tid, 0, 0); err != nil {
+			return ErrExited
+		}
+		ws, err := wait(r.tid, r.deadline)
+		switch {
+		case errors.Is(err, ErrDeadline):
+			return slow(r.pid, r.tid, r.limit)
+		case err != nil:
+			return err
+		case ws.StopSignal() == syscallStop:
+			return nil
+		case !isEventStop(ws): // SIGSTOP, which nothing blocks
+			r.held = append(r.held, int(ws.StopSignal()))
+		}
+	}
+}
+
+// restore brings the thread back into the kernel's signal code and puts its signal
+// mask and registers back.
+func (r *Remote) restore() error {
+	if err := request(unix.PTRACE_INTERRUPT, r.tid, 0, 0); err != nil {
+		return ErrExited
+	}
+	for {
+		if err := request(unix.PTRACE_CONT, r.tid, 0, 0); err != nil {
+			return ErrExited
+		}
+		// However long it takes: without us it would go by the frame, but its system
+		// call would not be restarted.
+		ws, err := wait(r.tid, time.Now().Add(time.Second))
+		if err != nil {
+			return fmt.Errorf("put thread %d back: %w", r.tid, err)
+		}
+		if isEventStop(ws) {
+			break
+		}
+		r.held = append(r.held, int(ws.StopSignal()))
+	}
+	if err := setSigmask(r.tid, r.mask); err != nil {
+		return fmt.Errorf("unblock signals of thread %d: %w", r.tid, err)
+	}
+	if err := unix.PtraceSetRegs(r.tid, &r.saved); err != nil {
+		return fmt.Errorf("put registers of thread %d back: %w", r.tid, err)
+	}
+	return nil
+}
+
+// letGo ends the tracing of the thread.
+func (r *Remote) letGo() error {
+	err := request(unix.PTRACE_DETACH, r.tid, 0, 0)
+	for _, sig := range r.held {
+		err = errors.Join(err, unix.Tgkill(r.pid, r.tid, unix.Signal(sig)))
+	}
+	if err != nil {
+		return fmt.Errorf("let thread %d go: %w", r.tid, err)
+	}
+	return nil
+}
+
+// Read reads the process's memory.
+func (r *Remote) Read(addr uint64, b []byte) error {
+	f, err := openMem(r.pid)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.ReadAt(b, int64(addr)); err != nil {
+		return fmt.Errorf("read %d bytes at %#x of process %d: %w", len(b), addr, r.pid, err)
+	}
+	return nil
+}
+
+// Write writes to the process's memory, as WriteMem does.
+func (r *Remote) Write(addr uint64, b []byte) error { return WriteMem(r.pid, addr, b) }

@@ -1,0 +1,16 @@
+//go:build !amd64
+
+package ptrace
+
+import "time"
+
+// ReturnsInto lists no thread here: nothing is injected on this architecture.
+func (s *Stopped) ReturnsInto(pid int, r, text Range) []int { return nil }
+
+// Inject is ErrArch here.
+func Inject(pid int, g Gadgets, limit time.Duration, f func(*Remote) error) error { return ErrArch }
+
+// InjectTraced is ErrArch here.
+func InjectTraced(tid int, g Gadgets, limit time.Duration, f func(*Remote) error) error {
+	return ErrArch
+}

@@ -1,0 +1,78 @@
+package ptrace
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Gadgets are the addresses, in the process, of instructions of its own that a system
+// call from outside needs.
+type Gadgets struct {
+	SyscallRet uint64 // SYSCALL; RET
+	Sigreturn  uint64 // rt_sigreturn(2): MOV $15, AX; SYSCALL
+}
+
+// Remote makes system calls in a process; see Inject. It is valid only during the
+// function that Inject calls.
+type Remote struct {
+	pid, tid int
+	gadgets  Gadgets
+	deadline time.Time
+	limit    time.Duration
+	saved    unix.PtraceRegs // of the thread as it was
+	mask     uint64          // the signals that it blocked
+	frame    uint64          // address of the signal frame that puts it back
+	armed    bool            // its registers are ours
+	held     []int           // signals that stopped it meanwhile
+}
+
+// stackOf is the mapping of the main thread's stack.
+func stackOf(pid int) (Range, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		return Range{}, ErrExited
+	}
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasSuffix(line, "[stack]\n") {
+			continue
+		}
+		lo, rest, _ := strings.Cut(line, "-")
+		hi, _, _ := strings.Cut(rest, " ")
+		r := Range{}
+		if r.Lo, err = strconv.ParseUint(lo, 16, 64); err == nil {
+			r.Hi, err = strconv.ParseUint(hi, 16, 64)
+		}
+		return r, err
+	}
+	return Range{}, fmt.Errorf("%w: it has no mapping [stack]", ErrScratch)
+}
+
+// openMem opens the memory of a process for reading and writing, also what the
+// process itself may not write, as a tracer may (mm/gup.c, FOLL_FORCE).
+func openMem(pid int) (*os.File, error) {
+	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("memory of process %d: %w", pid, ErrPermission)
+	}
+	return f, nil
+}
+
+// WriteMem writes to the memory of a process, also to code: a page of a file
+// becomes the process's own copy. A thread of it must be traced by this one on kernels
+// that allow only a tracer to (proc_mem.force_override=ptrace).
+func WriteMem(pid int, addr uint64, b []byte) error {
+	f, err := openMem(pid)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(b, int64(addr)); err != nil {
+		return fmt.Errorf("write %d bytes at %#x of process %d: %w", len(b), addr, pid, err)
+	}
+	return nil
+}
