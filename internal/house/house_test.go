@@ -42,6 +42,8 @@ var layers = map[string][]string{
 	"gobinary":      {"goruntime"},
 	"process":       {},
 	"clock":         {},
+	"tsc":           {},
+	"ptrace":        {},
 	"gstate":        {"event", "goruntime"},
 	"seed":          {"dump", "event", "goruntime"},
 	"engine":        {"event"},
