@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"gopherscope/internal/engine"
-	"gopherscope/internal/engine/ebpf"
 	"gopherscope/internal/event"
 	"gopherscope/internal/gstate"
 	"gopherscope/internal/process"
@@ -30,26 +29,22 @@ type session struct {
 
 // startSession opens and validates the operand, launches it if it is a
 // command, and attaches. Nothing stays attached or running after an error.
-func startSession(t *terminal, op operand, ring int) (*session, error) {
+func startSession(t *terminal, op operand, o engineOptions) (*session, error) {
 	s := &session{term: t}
-	if err := s.start(op, ring); err != nil {
+	if err := s.start(op, o); err != nil {
 		return nil, errors.Join(err, s.abandon())
 	}
 	return s, nil
 }
 
-func (s *session) start(op operand, ring int) error {
+func (s *session) start(op operand, o engineOptions) error {
 	if err := s.open(op); err != nil {
 		return err
 	}
 	for _, note := range s.target.Notes {
 		s.term.notef("note: %s", note)
 	}
-	ns, err := process.SelfPIDNS()
-	if err != nil {
-		return err
-	}
-	eng, err := ebpf.Start(s.target, &ebpf.Options{RingBytes: ring, PIDNamespace: &ns})
+	eng, err := s.attach(o)
 	if err != nil {
 		return fmt.Errorf("attach: %w", err)
 	}

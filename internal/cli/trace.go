@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"regexp"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +21,7 @@ import (
 type traceOptions struct {
 	operand  operand
 	duration time.Duration
-	ring     int
+	engine   engineOptions
 	json     bool
 	output   string
 	count    uint64
@@ -63,10 +62,10 @@ func anyOf[T comparable](list []T, v T) bool {
 
 func newTrace(t *terminal) *cobra.Command {
 	var f struct {
-		exe, createdBy, ring string
-		goids                []uint
-		states               []string
-		opts                 traceOptions
+		exe, createdBy string
+		goids          []uint
+		states         []string
+		opts           traceOptions
 	}
 	cmd := &cobra.Command{
 		Use:   "trace [flags] PID | --exe FILE | -- COMMAND [ARG...]",
@@ -102,7 +101,7 @@ choose what is printed; the summary counts everything.`,
 			if err := o.filter.parse(f.goids, f.states, f.createdBy); err != nil {
 				return err
 			}
-			if o.ring, err = parseSize(f.ring); err != nil {
+			if err := o.engine.check(); err != nil {
 				return err
 			}
 			switch {
@@ -124,7 +123,7 @@ choose what is printed; the summary counts everything.`,
 	fl.StringSliceVar(&f.states, "state", nil, "only changes to these states, such as waiting")
 	fl.StringArrayVar(&f.opts.filter.reasons, "reason", nil, "only changes to waiting for this reason, such as 'chan receive'")
 	fl.StringVar(&f.createdBy, "created-by", "", "only goroutines created by a function that matches this regexp")
-	fl.StringVar(&f.ring, "ring-size", "16M", "buffer between kernel and tool; a larger one loses less when the tool is starved")
+	f.opts.engine.flags(fl)
 	fl.SortFlags = false
 	return cmd
 }
@@ -151,26 +150,6 @@ func (f *traceFilter) parse(goids []uint, states []string, createdBy string) err
 	return nil
 }
 
-// parseSize reads a number of bytes with an optional suffix K, M or G.
-func parseSize(s string) (int, error) {
-	shift, digits := 0, s
-	if n := len(s); n > 0 {
-		switch s[n-1] {
-		case 'k', 'K':
-			shift, digits = 10, s[:n-1]
-		case 'm', 'M':
-			shift, digits = 20, s[:n-1]
-		case 'g', 'G':
-			shift, digits = 30, s[:n-1]
-		}
-	}
-	v, err := strconv.ParseUint(digits, 10, 31)
-	if err != nil || v == 0 || v<<shift > 1<<30 {
-		return 0, usagef("--ring-size %q is not a size up to 1G, such as 16M", s)
-	}
-	return int(v) << shift, nil
-}
-
 // pollInterval bounds how late a line is printed. The reader is not woken
 // before: a wake-up for each event would cost the target more than the probe.
 const pollInterval = 10 * time.Millisecond
@@ -188,7 +167,7 @@ func runTrace(ctx context.Context, t *terminal, o *traceOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	s, err := startSession(t, o.operand, o.ring)
+	s, err := startSession(t, o.operand, o.engine)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ type Cost struct {
 	Hits         Hits
 	NsPerUprobe  float64 // one uprobe hit: the trap and the program; 0 if not measured
 	NsPerSyscall float64 // one tracepoint hit; 0 if not measured
+	NsPerInline  float64 // one pass through code of ours; 0 if not measured
 	Total        time.Duration
 }
 

@@ -61,15 +61,18 @@ type Lost struct {
 	ReadFault uint64 // the target's memory was not readable at the probe
 	Recursion uint64 // the kernel skipped a program that was already running on that CPU
 	Processes uint64 // hits in processes that were not traced because there were too many
+	NoRing    uint64 // the thread had no ring: there were too many threads
+	Corrupt   uint64 // records that make no sense: the target overwrote them
 }
 
 // Total is the sum over all causes.
 func (l Lost) Total() uint64 {
-	return l.RingFull + l.ReadFault + l.Recursion + l.Processes
+	return l.RingFull + l.ReadFault + l.Recursion + l.Processes + l.NoRing + l.Corrupt
 }
 
 // Hits counts how often the target was interrupted.
 type Hits struct {
 	Uprobes  uint64 // traps into the kernel
 	Syscalls uint64 // tracepoint programs run at the target's system calls
+	Inline   uint64 // passes through code of ours in the target
 }

@@ -48,6 +48,7 @@ var layers = map[string][]string{
 	"seed":          {"dump", "event", "goruntime"},
 	"engine":        {"event"},
 	"engine/probes": {"event", "gobinary", "goruntime"},
+	"engine/inline": {"clock", "engine", "engine/probes", "event", "gobinary", "goruntime", "process", "ptrace", "target", "tsc"},
 	"corefile":      {"process"},
 	"target":        {"process", "corefile", "gobinary", "goruntime"},
 	"engine/ebpf":   {"clock", "engine", "engine/probes", "event", "target", "process", "gobinary", "goruntime"},

@@ -43,10 +43,11 @@ const (
 // with a timeout) returns EINTR in that case, as rt_sigreturn forgets how to
 // (arch/x86/kernel/signal_64.c, restore_sigcontext).
 func Inject(pid int, g Gadgets, limit time.Duration, f func(*Remote) error) error {
-	r := &Remote{pid: pid, tid: pid, gadgets: g, limit: limit, deadline: time.Now().Add(limit)}
-	if err := r.check(); err != nil {
+	r, err := newRemote(pid, g, limit)
+	if err != nil {
 		return err
 	}
+	defer r.Close()
 	if err := seize(pid, pid, options(pid)); err != nil {
 		return err
 	}
@@ -56,7 +57,7 @@ func Inject(pid int, g Gadgets, limit time.Duration, f func(*Remote) error) erro
 	if err := r.prepare(); err != nil {
 		return errors.Join(err, r.letGo())
 	}
-	err := f(r)
+	err = f(r)
 	if r.armed {
 		err = errors.Join(err, r.restore())
 	}
@@ -66,17 +67,18 @@ func Inject(pid int, g Gadgets, limit time.Duration, f func(*Remote) error) erro
 // InjectTraced is Inject for a process of one thread that this thread traces and that
 // is stopped, as after an execve. It stays so, with the registers it had.
 func InjectTraced(tid int, g Gadgets, limit time.Duration, f func(*Remote) error) error {
-	r := &Remote{pid: tid, tid: tid, gadgets: g, limit: limit, deadline: time.Now().Add(limit)}
-	if err := r.check(); err != nil {
+	r, err := newRemote(tid, g, limit)
+	if err != nil {
 		return err
 	}
+	defer r.Close()
 	if err := request(unix.PTRACE_SETOPTIONS, tid, 0, options(tid)|optExitKill); err != nil {
 		return fmt.Errorf("set options: %w", err)
 	}
 	if err := r.prepare(); err != nil {
 		return err
 	}
-	err := f(r)
+	err = f(r)
 	if !r.armed {
 		return err
 	}
@@ -89,15 +91,26 @@ func InjectTraced(tid int, g Gadgets, limit time.Duration, f func(*Remote) error
 	return err
 }
 
-// check looks for what forbids this before the thread is touched.
-func (r *Remote) check() error {
-	if exiting(r.pid, r.tid) {
-		return fmt.Errorf("%w, or its main thread has", ErrExited)
+// newRemote looks for what forbids this before the thread is touched.
+func newRemote(pid int, g Gadgets, limit time.Duration) (*Remote, error) {
+	if exiting(pid, pid) {
+		return nil, fmt.Errorf("%w, or its main thread has", ErrExited)
 	}
-	if features, ok := statusField(r.pid, r.tid, "x86_Thread_features"); ok && strings.Contains(features, "shstk") {
-		return ErrShadowStack
+	if ShadowStack(pid) {
+		return nil, ErrShadowStack
 	}
-	return nil
+	mem, err := OpenMem(pid)
+	if err != nil {
+		return nil, err
+	}
+	return &Remote{pid: pid, tid: pid, gadgets: g, limit: limit, deadline: time.Now().Add(limit), Mem: mem}, nil
+}
+
+// ShadowStack says whether the main thread of a process has a shadow stack (CET), on
+// which the return addresses that Inject makes up are missing.
+func ShadowStack(pid int) bool {
+	features, ok := statusField(pid, pid, "x86_Thread_features")
+	return ok && strings.Contains(features, "shstk")
 }
 
 // interrupt stops the thread in the kernel's signal code, with no signal in
@@ -354,19 +367,3 @@ func (r *Remote) letGo() error {
 	}
 	return nil
 }
-
-// Read reads the process's memory.
-func (r *Remote) Read(addr uint64, b []byte) error {
-	f, err := openMem(r.pid)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := f.ReadAt(b, int64(addr)); err != nil {
-		return fmt.Errorf("read %d bytes at %#x of process %d: %w", len(b), addr, r.pid, err)
-	}
-	return nil
-}
-
-// Write writes to the process's memory, as WriteMem does.
-func (r *Remote) Write(addr uint64, b []byte) error { return WriteMem(r.pid, addr, b) }

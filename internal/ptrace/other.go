@@ -14,3 +14,9 @@ func Inject(pid int, g Gadgets, limit time.Duration, f func(*Remote) error) erro
 func InjectTraced(tid int, g Gadgets, limit time.Duration, f func(*Remote) error) error {
 	return ErrArch
 }
+
+// ShadowStack is false here.
+func ShadowStack(pid int) bool { return false }
+
+// Syscall is ErrArch here.
+func (r *Remote) Syscall(nr uintptr, args ...uint64) (uint64, error) { return 0, ErrArch }

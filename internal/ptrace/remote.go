@@ -24,6 +24,7 @@ type Remote struct {
 	gadgets  Gadgets
 	deadline time.Time
 	limit    time.Duration
+	*Mem                     // the process's memory
 	saved    unix.PtraceRegs // of the thread as it was
 	mask     uint64          // the signals that it blocked
 	frame    uint64          // address of the signal frame that puts it back
@@ -52,27 +53,40 @@ func stackOf(pid int) (Range, error) {
 	return Range{}, fmt.Errorf("%w: it has no mapping [stack]", ErrScratch)
 }
 
-// openMem opens the memory of a process for reading and writing, also what the
-// process itself may not write, as a tracer may (mm/gup.c, FOLL_FORCE).
-func openMem(pid int) (*os.File, error) {
+// Mem is the memory of a process, open for reading and writing: also what the process
+// itself may not write, as a tracer may (mm/gup.c, FOLL_FORCE). A page of a file that
+// is written to becomes the process's own copy. On kernels that allow this only to a
+// tracer (proc_mem.force_override=ptrace), a thread of the process must be traced by
+// the calling thread.
+type Mem struct {
+	file *os.File
+	pid  int
+}
+
+// OpenMem opens the memory of a process. The caller must Close it.
+func OpenMem(pid int) (*Mem, error) {
 	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("memory of process %d: %w", pid, ErrPermission)
 	}
-	return f, nil
+	return &Mem{f, pid}, nil
 }
 
-// WriteMem writes to the memory of a process, also to code: a page of a file
-// becomes the process's own copy. A thread of it must be traced by this one on kernels
-// that allow only a tracer to (proc_mem.force_override=ptrace).
-func WriteMem(pid int, addr uint64, b []byte) error {
-	f, err := openMem(pid)
-	if err != nil {
-		return err
+// Close releases it.
+func (m *Mem) Close() error { return m.file.Close() }
+
+// Read reads len(b) bytes at addr.
+func (m *Mem) Read(addr uint64, b []byte) error {
+	if _, err := m.file.ReadAt(b, int64(addr)); err != nil {
+		return fmt.Errorf("read %d bytes at %#x of process %d: %w", len(b), addr, m.pid, err)
 	}
-	defer f.Close()
-	if _, err := f.WriteAt(b, int64(addr)); err != nil {
-		return fmt.Errorf("write %d bytes at %#x of process %d: %w", len(b), addr, pid, err)
+	return nil
+}
+
+// Write writes b at addr.
+func (m *Mem) Write(addr uint64, b []byte) error {
+	if _, err := m.file.WriteAt(b, int64(addr)); err != nil {
+		return fmt.Errorf("write %d bytes at %#x of process %d: %w", len(b), addr, m.pid, err)
 	}
 	return nil
 }

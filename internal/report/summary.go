@@ -36,7 +36,7 @@ func (s *Summary) share() (v float64, ok bool) {
 func (s *Summary) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d events of %d goroutines in %s, %s, %d violations", s.Events, s.Goroutines, round(s.Duration), lostText(s.Lost), s.Violations)
-	if s.Cost.NsPerUprobe == 0 && s.Cost.NsPerSyscall == 0 {
+	if s.Cost.NsPerUprobe == 0 && s.Cost.NsPerSyscall == 0 && s.Cost.NsPerInline == 0 {
 		return b.String()
 	}
 	fmt.Fprintf(&b, "; cost the target about %s of CPU", round(s.Cost.Total))
@@ -59,6 +59,8 @@ func lostText(l engine.Lost) string {
 		{l.ReadFault, "memory not readable"},
 		{l.Recursion, "skipped by the kernel"},
 		{l.Processes, "too many processes"},
+		{l.NoRing, "too many threads"},
+		{l.Corrupt, "overwritten by the target"},
 	} {
 		if c.n > 0 {
 			causes = append(causes, fmt.Sprintf("%d %s", c.n, c.text))
@@ -101,13 +103,17 @@ type jsonLost struct {
 	ReadFault uint64 `json:"read_fault"`
 	Recursion uint64 `json:"recursion"`
 	Processes uint64 `json:"processes"`
+	NoRing    uint64 `json:"no_ring"`
+	Corrupt   uint64 `json:"corrupt"`
 }
 
 type jsonCost struct {
 	UprobeHits   uint64   `json:"uprobe_hits"`
 	SyscallHits  uint64   `json:"syscall_hits"`
+	InlineHits   uint64   `json:"inline_hits"`
 	NsPerUprobe  int64    `json:"ns_per_uprobe_hit"`
 	NsPerSyscall int64    `json:"ns_per_syscall_hit"`
+	NsPerInline  float64  `json:"ns_per_inline_hit"`
 	TotalNs      int64    `json:"total_ns"`
 	TargetCPUNs  int64    `json:"target_cpu_ns"`
 	Share        *float64 `json:"share"` // null when the target's CPU time is unknown
@@ -119,10 +125,10 @@ func (s *Summary) JSON() ([]byte, error) {
 	j := jsonSummary{
 		Type: "summary", Engine: s.Engine, GoVersion: s.GoVersion, DurationNs: int64(s.Duration),
 		Events: s.Events, Violations: s.Violations, Goroutines: s.Goroutines, Seeded: s.Seeded,
-		Lost: jsonLost{l.Total(), l.RingFull, l.ReadFault, l.Recursion, l.Processes},
+		Lost: jsonLost{l.Total(), l.RingFull, l.ReadFault, l.Recursion, l.Processes, l.NoRing, l.Corrupt},
 		Cost: jsonCost{
-			UprobeHits: c.Hits.Uprobes, SyscallHits: c.Hits.Syscalls,
-			NsPerUprobe: int64(c.NsPerUprobe), NsPerSyscall: int64(c.NsPerSyscall),
+			UprobeHits: c.Hits.Uprobes, SyscallHits: c.Hits.Syscalls, InlineHits: c.Hits.Inline,
+			NsPerUprobe: int64(c.NsPerUprobe), NsPerSyscall: int64(c.NsPerSyscall), NsPerInline: c.NsPerInline,
 			TotalNs: int64(c.Total), TargetCPUNs: int64(s.TargetCPU),
 		},
 	}

@@ -46,8 +46,29 @@ type Site struct {
 	Callee   string // the function that it calls; "" where it is no call
 	Prog     Program
 	From, To goruntime.Status // what OnSelf reports
+	Body     bool             // in the body of Func, after the prologue
+	Repeats  bool             // its changes can be reported by another site, too
 	rule
 }
+
+// KindAt is what a record of the site says, of a change between two statuses. The
+// change of a dead g is a birth; before Go 1.24 that is OnBirth's (newproc1).
+func (s *Site) KindAt(from, to goruntime.Status) Kind {
+	switch {
+	case (s.Prog == OnCas || s.Prog == OnBirth) && from == goruntime.Dead && to == goruntime.Runnable:
+		return Birth
+	case (s.Prog == OnCas || s.Prog == OnBirth) && from == goruntime.Dead && to == goruntime.Waiting:
+		return BirthParked
+	case s.Repeats:
+		return Syscall
+	case s.Flags&Attempt != 0:
+		return Attempted
+	}
+	return Change
+}
+
+// BorrowsM says whether a C thread that borrows an M, or gives it back, comes by.
+func (s *Site) BorrowsM() bool { return s.via == event.ViaExtraM }
 
 // rule says how the changes made in one runtime function are traced.
 type rule struct {
@@ -292,6 +313,39 @@ func (p *planner) selfSites() error {
 	return nil
 }
 
+// SyscallSites are the sites that see system calls, for an engine that sees none
+// otherwise; they are to follow those of Plan. Every system call that package
+// syscall makes goes through entersyscall, which calls reentersyscall, and
+// exitsyscall. The latter makes the change itself, at the end of a path that calls
+// nothing, so its body is the site. Both also see the calls of which Plan has
+// the callers, after them; such a record repeats what is known.
+func SyscallSites(bin *gobinary.File) ([]Site, error) {
+	const enter, leave = "runtime.entersyscall", "runtime.exitsyscall"
+	p := planner{bin: bin}
+	var sites []Site
+	if _, ok := bin.Func(enter); ok {
+		calls, err := p.calls("runtime.reentersyscall")
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range calls {
+			if c.Caller == enter {
+				sites = append(sites, Site{Func: c.Caller, PC: c.PC, Callee: "runtime.reentersyscall", Prog: OnSelf,
+					From: goruntime.Running, To: goruntime.Syscall, Repeats: true, rule: rule{via: event.ViaSyscall}})
+			}
+		}
+		if len(sites) != 1 {
+			return nil, fmt.Errorf("%d calls of reentersyscall in entersyscall: this runtime is not understood", len(sites))
+		}
+	}
+	w, err := bin.BodyWindow(leave)
+	if err != nil {
+		return nil, err
+	}
+	return append(sites, Site{Func: leave, PC: w.PC, Prog: OnSelf, Body: true,
+		From: goruntime.Syscall, To: goruntime.Running, Repeats: true, rule: rule{via: event.ViaSyscall}}), nil
+}
+
 // switchSites adds coroswitch_m, when the program has coroutines.
 func (p *planner) switchSites() error {
 	const fn = "runtime.coroswitch_m"
@@ -302,7 +356,7 @@ func (p *planner) switchSites() error {
 	if err != nil {
 		return err
 	}
-	p.sites = append(p.sites, Site{Func: fn, PC: point.PC, Prog: OnSwitch, rule: rule{via: event.ViaCoroutine, reason: "coroutine"}})
+	p.sites = append(p.sites, Site{Func: fn, PC: point.PC, Prog: OnSwitch, Body: true, rule: rule{via: event.ViaCoroutine, reason: "coroutine"}})
 	return nil
 }
 

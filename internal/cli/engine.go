@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"strconv"
+
+	"github.com/spf13/pflag"
+
+	"gopherscope/internal/engine"
+	"gopherscope/internal/engine/ebpf"
+	"gopherscope/internal/engine/inline"
+	"gopherscope/internal/process"
+)
+
+// engineOptions say how a process is traced.
+type engineOptions struct {
+	name string // auto, ebpf or inline
+	ring string // a size, or "" for the engine's default
+}
+
+// The engines by name.
+const (
+	engineAuto   = "auto"
+	engineEBPF   = "ebpf"
+	engineInline = "inline"
+)
+
+// flags adds the flags of all commands that trace.
+func (o *engineOptions) flags(fl *pflag.FlagSet) {
+	fl.StringVar(&o.name, "engine", engineAuto, "how to trace: ebpf (uprobes) or inline (code in the process, far cheaper); auto is ebpf")
+	fl.StringVar(&o.ring, "ring-size", "", "buffer for events, such as 16M: a larger one loses less when the tool is starved (default 16M; with inline 1M for each thread)")
+}
+
+// check reads the flags.
+func (o *engineOptions) check() error {
+	switch o.name {
+	case engineAuto, engineEBPF, engineInline:
+	default:
+		return usagef("--engine %q is none of auto, ebpf, inline", o.name)
+	}
+	_, err := o.ringBytes()
+	return err
+}
+
+// ringBytes is the size asked for; 0 means the engine's default.
+func (o *engineOptions) ringBytes() (int, error) {
+	if o.ring == "" {
+		return 0, nil
+	}
+	return parseSize(o.ring)
+}
+
+// attach starts the engine.
+func (s *session) attach(o engineOptions) (engine.Engine, error) {
+	ring, err := o.ringBytes()
+	if err != nil {
+		return nil, err
+	}
+	if o.name == engineInline {
+		opts := &inline.Options{RingBytes: ring}
+		if s.launched != nil {
+			opts.OnTracer = s.launched.OnTracer
+		}
+		eng, err := inline.Start(s.target, opts)
+		if err != nil {
+			return nil, err
+		}
+		return eng, nil
+	}
+	ns, err := process.SelfPIDNS()
+	if err != nil {
+		return nil, err
+	}
+	eng, err := ebpf.Start(s.target, &ebpf.Options{RingBytes: ring, PIDNamespace: &ns})
+	if err != nil {
+		return nil, err
+	}
+	return eng, nil
+}
+
+// parseSize reads a number of bytes with an optional suffix K, M or G.
+func parseSize(s string) (int, error) {
+	shift, digits := 0, s
+	if n := len(s); n > 0 {
+		switch s[n-1] {
+		case 'k', 'K':
+			shift, digits = 10, s[:n-1]
+		case 'm', 'M':
+			shift, digits = 20, s[:n-1]
+		case 'g', 'G':
+			shift, digits = 30, s[:n-1]
+		}
+	}
+	v, err := strconv.ParseUint(digits, 10, 31)
+	if err != nil || v == 0 || v<<shift > 1<<30 {
+		return 0, usagef("--ring-size %q is not a size up to 1G, such as 16M", s)
+	}
+	return int(v) << shift, nil
+}

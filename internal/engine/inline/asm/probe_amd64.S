@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MIT
+// The code that runs in the target: one record for every change of a goroutine's
+// status. It reports what the programs of the ebpf engine (bpf/gtrace.bpf.c) do,
+// without the kernel.
+//
+// How it is entered. Most sites are a `CALL runtime.casgstatus` or the like, whose
+// distance has been changed so that it reaches a stub: `mov $cookie, %edx` and a
+// jmp to a template here, which ends with a jmp to the function that was to be
+// called. So the stack is what it is at that function's entry, with Go's own return
+// address on it, and nothing is ever pushed. The other sites (in exitsyscall, in
+// coroswitch_m, after a call of newproc1) are a jmp written over whole instructions;
+// there the template ends with a jmp to a copy of those, which ends with one back.
+//
+// Which registers are free. Go's internal ABI (cmd/compile/abi-internal.md, Go 1.17)
+// has no callee-saved registers. Where the templates are entered there live: the
+// arguments (AX, BX, CX of the functions concerned) or, after a call, the result
+// (AX); SP, BP, R14 (g), R15 (the GOT in -dynlink code), X15 (zero). DX is the
+// context of a closure, which none of these functions is. So DX, SI, DI, R8 to R13
+// and the flags may be used, and only RDTSC and CMPXCHG write AX. It is kept in R13
+// from the second instruction of a template to the last, so a thread can be moved out
+// of a template at any instruction: AX = R13, PC = where the template ends.
+//
+// Why nothing here faults. What is read are the runtime's own structs: the g in R14
+// or in an argument, its m (never nil while it runs), m.curg and m.p (looked at once
+// and tested; another thread may take a P away, but no P is ever freed), the coro
+// and its g (tested). The ring is ours and stays mapped while a thread can be here.
+//
+// Why the order is right. The record is published by the store to HEAD, which x86
+// keeps behind the stores of the record (TSO), and before the compare-and-swap of
+// the function that follows. Who sees the new status can see the record.
+//
+// Names in capitals that no #define gives are symbols without a definition: link.go gives
+// them values, for each place where a template ends (EXIT) a copy of its own.
+
+// A ring's header; the same numbers as in ring.go, and link_test.go compares.
+#define OWNER 0
+#define HEAD 8
+#define LOST 16
+#define DATA 24
+#define TAIL 64
+#define HEADER_SHIFT 7
+#define NO_RING (-64) // from the first header
+
+// A record.
+#define R_TSC 0
+#define R_GOID 8
+#define R_OTHER 16
+#define R_TID 24
+#define R_WHERE 28
+#define R_GOPC 0    // of the second record of a birth
+#define R_STARTPC 8
+#define RECORD_SHIFT 5
+
+// Statuses: runtime/runtime2.go.
+#define G_IDLE 0
+#define G_RUNNABLE 1
+#define G_RUNNING 2
+#define G_WAITING 4
+#define G_DEAD 6
+#define STATUS 15 // all of them, without the scan bit
+
+// The cookie: bits 0-7 the site, 8-15 from, 16-23 to, 24-31 flags (package probes).
+#define FLAG_WAKER 0x1000000
+
+// How many rings an M looks at for its own or a free one.
+#define TRIES 16
+
+// BEGIN finds room for \n records. Afterwards: r9 = m, r10d = cookie, r11 = the
+// header, r12 = head, rsi = the record, its time stamp stored. It goes to EXIT if
+// tracing is off or if there is no room, which is counted.
+	.macro BEGIN n
+	movq	%rax, %r13
+	movq	CONTROL(%rip), %r8	// the headers; 0 when off, and in a forked child
+	testq	%r8, %r8
+	jz	EXIT
+	movq	G_M(%r14), %r9
+	movq	M_ID(%r9), %r10
+	movl	%r10d, %r11d
+	andl	$RING_MASK, %r11d
+	shlq	$HEADER_SHIFT, %r11
+	addq	%r8, %r11		// where the ring of this M should be
+	incq	%r10			// and the mark of its owner
+	cmpq	%r10, OWNER(%r11)
+	jne	5f
+1:	movq	HEAD(%r11), %r12
+	leaq	\n-1(%r12), %rsi
+	subq	TAIL(%r11), %rsi
+	cmpq	$CAPACITY, %rsi
+	jae	4f
+	movl	%r12d, %esi
+	andl	$SLOT_MASK, %esi
+	shlq	$RECORD_SHIFT, %rsi
+	addq	DATA(%r11), %rsi
+	// A few records ahead: else the LOCK of the runtime's compare-and-swap would
+	// have to wait for the line of this one.
+	prefetchw 512(%rsi)
+	movl	%edx, %r10d
+	rdtsc
+	shlq	$32, %rdx
+	orq	%rdx, %rax
+	movq	%rax, R_TSC(%rsi)
+	movq	%r13, %rax
+
+	.subsection 1 // after the template, out of the way
+4:	incq	LOST(%r11)
+	jmp	EXIT
+	// The ring is another's: look for ours, or take a free one, in those after it.
+5:	movl	$TRIES, %edi
+6:	movq	OWNER(%r11), %rax
+	cmpq	%r10, %rax
+	je	8f
+	testq	%rax, %rax
+	jnz	7f
+	lock cmpxchgq %r10, OWNER(%r11)
+	je	8f
+7:	addq	$(1 << HEADER_SHIFT), %r11
+	leaq	HEADERS_SIZE(%r8), %rsi
+	cmpq	%rsi, %r11
+	cmovaeq	%r8, %r11
+	decl	%edi
+	jnz	6b
+	lock incq NO_RING(%r8)
+	movq	%r13, %rax
+	jmp	EXIT
+8:	movq	%r13, %rax
+	jmp	1b
+	.subsection 0
+	.endm
+
+// GOROUTINE stores who it is about and, as its reason may matter, why it waits.
+	.macro GOROUTINE gp, rec
+	movq	G_GOID(\gp), %rdi
+	shlq	$8, %rdi
+	movzbl	G_WAITREASON(\gp), %edx
+	orq	%rdx, %rdi
+	movq	%rdi, R_GOID(\rec)
+	.endm
+
+// CURRENT loads the goid of the user goroutine that the M works for, 0 if there is none.
+	.macro CURRENT goid
+	movq	M_CURG(%r9), %rdx
+	testq	%rdx, %rdx
+	jz	1f
+	movq	G_GOID(%rdx), \goid
+1:
+	.endm
+
+// WHERE stores thread, site, P and the change, from | to<<4 in r8d. It leaves the
+// words in edx and edi.
+	.macro WHERE rec
+	movl	M_PROCID(%r9), %edx
+	movl	%edx, R_TID(\rec)
+	movl	$-1, %edx
+	movq	M_P(%r9), %rdi
+	testq	%rdi, %rdi
+	jz	1f
+	movl	P_ID(%rdi), %edx
+1:	shll	$16, %edx
+	shll	$8, %r8d
+	movzbl	%r10b, %edi
+	orl	%r8d, %edx
+	orl	%edi, %edx
+	movl	%edx, R_WHERE(\rec)
+	.endm
+
+// SECOND is the address of the record after the one at rsi.
+	.macro SECOND rec
+	leal	1(%r12), %edx
+	andl	$SLOT_MASK, %edx
+	shlq	$RECORD_SHIFT, %rdx
+	addq	DATA(%r11), %rdx
+	movq	%rdx, \rec
+	.endm
+
+	.macro PUBLISH n
+	addq	$\n, %r12
+	movq	%r12, HEAD(%r11)
+	jmp	EXIT
+	.endm
+
+// BORN stores the rest of a birth: who, the parent, where; r8d = from | to<<4. The
+// parent is g.parentGoid where there is one (Go 1.21), else the goroutine that
+// executes newproc1.
+	.macro BORN gp
+	WHERE	%rsi
+	GOROUTINE \gp, %rsi
+	xorl	%edi, %edi
+	movl	$HAVE_PARENT, %edx
+	testl	%edx, %edx
+	jz	2f
+	movq	G_PARENT(\gp), %rdi
+	jmp	3f
+2:	CURRENT	%rdi
+3:	movq	%rdi, R_OTHER(%rsi)
+	SECOND	%r8
+	movq	G_GOPC(\gp), %rdi
+	movq	%rdi, R_GOPC(%r8)
+	movq	G_STARTPC(\gp), %rdi
+	movq	%rdi, R_STARTPC(%r8)
+	PUBLISH	2
+	.endm
+
+// cas: at a call of casgstatus, casGToPreemptScan or casGFromPreempted. AX is the
+// goroutine, BX the old status, CX the new one. From Go 1.24 on, the change of a
+// dead g is its birth; the change of one that was just allocated says nothing.
+	.section .text.cas, "ax", @progbits
+	BEGIN	2
+	movl	%ebx, %edx
+	andl	$STATUS, %edx
+	movl	%ecx, %r8d
+	andl	$STATUS, %r8d
+	shll	$4, %r8d
+	orl	%edx, %r8d
+	cmpl	$(G_DEAD | G_RUNNABLE << 4), %r8d
+	je	8f
+	cmpl	$(G_DEAD | G_WAITING << 4), %r8d
+	je	8f
+	cmpl	$G_IDLE, %edx
+	je	EXIT
+	WHERE	%rsi
+	GOROUTINE %rax, %rsi
+	xorl	%edi, %edi
+	testl	$FLAG_WAKER, %r10d
+	jz	7f
+	CURRENT	%rdi
+7:	movq	%rdi, R_OTHER(%rsi)
+	PUBLISH	1
+8:	BORN	%rax
+
+// birth0, birth1: after newproc1 has returned and before anybody else can see the
+// new goroutine, which is the result or first argument (AX) or the second one (BX).
+// For Go 1.18 to 1.23, where newproc1 sets g.goid after casgstatus. The status is
+// set: waiting is that of a coroutine.
+	.macro BIRTH gp
+	BEGIN	2
+	movl	G_STATUS(\gp), %edx
+	andl	$STATUS, %edx
+	movl	$(G_DEAD | G_RUNNABLE << 4), %r8d
+	movl	$(G_DEAD | G_WAITING << 4), %edi
+	cmpl	$G_WAITING, %edx
+	cmovel	%edi, %r8d
+	BORN	\gp
+	.endm
+	.section .text.birth0, "ax", @progbits
+	BIRTH	%rax
+	.section .text.birth1, "ax", @progbits
+	BIRTH	%rbx
+
+// selfg, self0: at a call of a function that will make one known change, the
+// cookie's, of the current g or of its first argument.
+	.macro SELF gp
+	BEGIN	1
+	movl	%r10d, %r8d
+	shrl	$8, %r8d
+	andl	$STATUS, %r8d
+	movl	%r10d, %edx
+	shrl	$(16 - 4), %edx
+	andl	$(STATUS << 4), %edx
+	orl	%edx, %r8d
+	WHERE	%rsi
+	GOROUTINE \gp, %rsi
+	movq	$0, R_OTHER(%rsi)
+	PUBLISH	1
+	.endm
+	.section .text.selfg, "ax", @progbits
+	SELF	%r14
+	.section .text.self0, "ax", @progbits
+	SELF	%rax
+
+// switch: in coroswitch_m, which hands the thread from a coroutine to its other half
+// without the scheduler. AX is the goroutine that leaves, g.coroarg.gp the one that
+// comes. One that ends (g.coroexit) is reported by gdestroy.
+	.section .text.switch, "ax", @progbits
+	BEGIN	2
+	movq	G_COROARG(%rax), %rdi
+	testq	%rdi, %rdi
+	jz	EXIT
+	movq	CORO_GP(%rdi), %rdi
+	testq	%rdi, %rdi
+	jz	EXIT
+	cmpb	$0, G_COROEXIT(%rax)
+	jne	7f
+	movl	$(G_RUNNING | G_WAITING << 4), %r8d
+	WHERE	%rsi
+	GOROUTINE %rax, %rsi
+	movq	$0, R_OTHER(%rsi)
+	movq	R_TSC(%rsi), %rdi
+	SECOND	%rsi
+	movq	%rdi, R_TSC(%rsi)
+	incq	%r12
+7:	movl	$(G_WAITING | G_RUNNING << 4), %r8d
+	WHERE	%rsi
+	movq	G_COROARG(%rax), %rdx
+	movq	CORO_GP(%rdx), %r8
+	GOROUTINE %r8, %rsi
+	movq	$0, R_OTHER(%rsi)
+	PUBLISH	1

@@ -1,0 +1,131 @@
+package inline
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gopherscope/internal/process"
+	"gopherscope/internal/ptrace"
+)
+
+// ErrLeft is a process in which something of ours had to stay: what does no harm. It says
+// what and why.
+var ErrLeft = errors.New("left in the process")
+
+// remove puts the text back, sees to it that no thread is in the code nor will come
+// back to it, and takes the mappings away. A process that is gone needs nothing.
+//
+// The text is put back first and the threads are moved after: if we die in between,
+// they go on in the code that is still there.
+func (in *injection) remove() error {
+	var err error
+	if in.what.Code != 0 {
+		err = in.clear()
+	}
+	if err == nil {
+		err = in.unmap()
+	}
+	if gone(in.proc) {
+		return nil
+	}
+	return err
+}
+
+// gone says whether the process has ended or executes another program.
+func gone(p *process.Process) bool {
+	err := p.Check()
+	return errors.Is(err, process.ErrExited) || errors.Is(err, process.ErrExec)
+}
+
+// clear is the part of remove that needs the threads stopped. As long as a signal
+// handler would return into the code, or a thread does not stop, it is tried again.
+func (in *injection) clear() error {
+	deadline := time.Now().Add(detachFor)
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		var busy []int
+		err := in.whileStopped(func(s *ptrace.Stopped) error {
+			if err := in.restore(); err != nil {
+				return err
+			}
+			code := ptrace.Range{Lo: in.what.Code, Hi: in.what.Code + codeBytes}
+			if busy = s.ReturnsInto(in.proc.PID(), code, in.text); len(busy) > 0 {
+				return nil
+			}
+			return in.moveOut(s, code)
+		})
+		if err == nil && len(busy) == 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, ptrace.ErrDeadline) {
+			return err
+		}
+		if time.Now().After(deadline) {
+			if err == nil {
+				err = fmt.Errorf("signal handlers of threads %v keep returning into it", busy)
+			}
+			return fmt.Errorf("%w: the code at %#x, which records nothing: %w", ErrLeft, in.what.Code, err)
+		}
+		time.Sleep(wait)
+	}
+}
+
+// restore puts the original bytes back where ours are. If something else is there,
+// somebody else's code may lead to ours: then that stays, with its reason.
+func (in *injection) restore() error {
+	var left error
+	for _, e := range in.what.Hooks {
+		have := make([]byte, len(e.Orig))
+		if err := in.mem.Read(e.At, have); err != nil {
+			return err
+		}
+		switch {
+		case bytes.Equal(have, e.Orig):
+		case bytes.Equal(have, e.Patch):
+			if err := in.mem.Write(e.At, e.Orig); err != nil {
+				return err
+			}
+		default:
+			left = fmt.Errorf("%w: the code, as %w: % x at %#x", ErrLeft, ErrText, have, e.At)
+		}
+	}
+	return left
+}
+
+// moveOut moves the threads that are in the code out of it.
+func (in *injection) moveOut(s *ptrace.Stopped, code ptrace.Range) error {
+	for _, t := range s.Threads {
+		pc := programCounter(t)
+		if !code.Contains(pc) {
+			continue
+		}
+		to, ok := in.what.spanAt(pc)
+		if !ok {
+			return fmt.Errorf("%w: the code, as thread %d is at an unknown place in it, %#x", ErrLeft, t.TID, pc)
+		}
+		if err := moveOut(t, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unmap takes the mappings away. Nobody can come to them any more.
+func (in *injection) unmap() error {
+	err := in.inject(func(r *ptrace.Remote) error {
+		if in.what.Code != 0 {
+			if _, err := r.Syscall(unix.SYS_MUNMAP, in.what.Code, codeBytes); err != nil {
+				return err
+			}
+		}
+		_, err := r.Syscall(unix.SYS_MUNMAP, in.what.Rings, in.what.RingsLen)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("%w: unused mappings: %w", ErrLeft, err)
+	}
+	return nil
+}

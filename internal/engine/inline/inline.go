@@ -1,0 +1,357 @@
+// Package inline traces one process without the kernel: it changes the calls of a
+// few runtime functions in the process's memory so that they pass through code of
+// ours, which writes a record to a ring in shared memory and goes on. There is no trap,
+// no lock and no system call; a change costs the process some 10 ns, a hundredth of a
+// uprobe's. The events are those of package ebpf.
+//
+// asm/probe_amd64.S is the code and says why it may run where it does; code.go lays it
+// out, attach.go puts it in and detach.go takes it out; ring.go and merge.go are the
+// reader's side. docs/design/inline.md tells the whole story.
+package inline
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"gopherscope/internal/clock"
+	"gopherscope/internal/engine"
+	"gopherscope/internal/engine/probes"
+	"gopherscope/internal/event"
+	"gopherscope/internal/goruntime"
+	"gopherscope/internal/target"
+	"gopherscope/internal/tsc"
+)
+
+// DefaultRingBytes is the size of the ring of each thread: room for 32 thousand records,
+// what a thread that does nothing else makes in several milliseconds.
+const DefaultRingBytes = 1 << 20
+
+// Options are the choices that a trace has; nil means the defaults.
+type Options struct {
+	// RingBytes is the size of each thread's ring; rounded up to a power of two of at least
+	// one page. 0 means DefaultRingBytes.
+	RingBytes int
+
+	// OnTracer runs a function on the thread that traces the process already, when it was
+	// launched and has not run yet; nil otherwise.
+	OnTracer func(func(tid int) error) error
+}
+
+// Errors that callers tell apart with errors.Is.
+var (
+	// ErrUnfit is a host, binary or process that this engine does not work for.
+	ErrUnfit = errors.New("the inline engine does not work here")
+	// ErrOwned is a process in which another gopherscope is at work.
+	ErrOwned = errors.New("another gopherscope traces the process with the inline engine")
+)
+
+// Engine is a running trace. It implements engine.Engine, but for Stats and Stop, which may
+// not be called beside Poll.
+type Engine struct {
+	in      *injection
+	rings   *rings
+	clock   *tsc.Clock
+	seq     *probes.Sequencer
+	sites   []probes.Site
+	names   threadNames
+	perHit  float64 // ns
+	stopped bool
+	emit    func(*event.Event) error // of the Poll that is going on
+	pace    time.Duration            // between two drains
+	checked time.Time                // when the process was last looked at
+	reaped  time.Time
+	execed  bool
+	rec     probes.Record
+}
+
+var _ engine.Engine = (*Engine)(nil)
+
+// Start attaches to t's process. A gopherscope that was killed in the middle of a
+// trace may have left its code there: it is removed first. The target must stay open
+// until Close.
+func Start(t *target.Target, opts *Options) (*Engine, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	if t.Proc == nil {
+		return nil, fmt.Errorf("%w: it traces one process, by its PID or from its start", ErrUnfit)
+	}
+	if err := t.CheckArch(); err != nil {
+		return nil, err
+	}
+	if _, err := tsc.Check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnfit, err)
+	}
+	sites, err := plan(t)
+	if err != nil {
+		return nil, err
+	}
+	if opts.OnTracer == nil {
+		if _, err := Clean(t); err != nil {
+			return nil, err
+		}
+	}
+	e := &Engine{sites: sites, pace: minPace, seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
+	if err := e.start(t, opts); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+// plan is all sites of a target.
+func plan(t *target.Target) ([]probes.Site, error) {
+	sites, err := probes.Plan(t.Bin)
+	if err != nil {
+		return nil, err
+	}
+	more, err := probes.SyscallSites(t.Bin)
+	if err != nil {
+		return nil, err
+	}
+	if sites = append(sites, more...); len(sites) >= probes.NoSite {
+		return nil, fmt.Errorf("%d probe sites, at most %d can be told apart", len(sites), probes.NoSite-1)
+	}
+	return sites, nil
+}
+
+func (e *Engine) start(t *target.Target, opts *Options) error {
+	var err error
+	if e.names, err = newThreadNames(t.Proc); err != nil {
+		return err
+	}
+	if e.perHit, err = hitCost(); err != nil {
+		return err
+	}
+	if e.clock, err = tsc.NewClock(); err != nil {
+		return err
+	}
+	threads, err := t.Proc.Threads()
+	if err != nil {
+		return err
+	}
+	count, size := ringCount(len(threads)), ringBytes(opts.RingBytes)
+	in, err := prepare(t, e.sites, count, size)
+	if err != nil {
+		return err
+	}
+	in.tracer = opts.OnTracer
+	e.in = in
+	if err := in.place(count, size); err != nil {
+		return err
+	}
+	if e.rings, err = newRings(in.shared, in.what.Rings, count, size, e.isBirth); err != nil {
+		return err
+	}
+	if err := in.hookIn(); err != nil {
+		return err
+	}
+	return in.enable(in.what.Rings + pageSize)
+}
+
+// ringCount is how many rings a process with so many threads gets. Only those in use
+// take memory.
+func ringCount(threads int) int {
+	n := minRings
+	for n < maxRings && n < 4*threads {
+		n *= 2
+	}
+	return n
+}
+
+// ringBytes rounds up to a size that a ring can have.
+func ringBytes(n int) int {
+	if n <= 0 {
+		return DefaultRingBytes
+	}
+	size := pageSize
+	for size < n && size < 1<<30 {
+		size *= 2
+	}
+	return size
+}
+
+// isBirth says which records are the first of two: BORN in asm/probe_amd64.S.
+func (e *Engine) isBirth(site, from, to uint8) bool {
+	if int(site) >= len(e.sites) {
+		return false
+	}
+	kind := e.sites[site].KindAt(goruntime.Status(from), goruntime.Status(to))
+	return kind == probes.Birth || kind == probes.BirthParked
+}
+
+// Name implements engine.Engine.
+func (e *Engine) Name() string { return "inline" }
+
+// Follow implements engine.Engine. The process is the one that is traced.
+func (e *Engine) Follow(int) error { return nil }
+
+// Seed implements engine.Engine.
+func (e *Engine) Seed(ev *event.Event) { e.seq.Seed(ev) }
+
+const (
+	// minPace and maxPace bound the time between two drains: it follows how full the
+	// rings get.
+	minPace = 500 * time.Microsecond
+	maxPace = 5 * time.Millisecond
+	// A drain that finds a ring fuller than crowded comes sooner the next time, one that
+	// finds all emptier than calm comes later.
+	crowded, calm = 0.20, 0.05
+
+	checkEvery = 100 * time.Millisecond
+	reapEvery  = time.Second
+)
+
+// Poll implements engine.Engine.
+func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
+	e.emit = emit
+	for end := time.Now().Add(wait); ; {
+		if err := e.drain(); err != nil {
+			return err
+		}
+		left := time.Until(end)
+		if left <= 0 || e.stopped {
+			return nil
+		}
+		time.Sleep(min(left, e.pace))
+	}
+}
+
+// drain passes on what is there.
+func (e *Engine) drain() error {
+	if err := e.clock.Refresh(); err != nil && !errors.Is(err, tsc.ErrJump) {
+		return err
+	}
+	e.setPace(e.rings.fill())
+	limit := tsc.Now()
+	if e.stopped {
+		limit = everything
+	}
+	if err := e.rings.drain(limit, e.record); err != nil {
+		return err
+	}
+	if e.stopped {
+		return nil
+	}
+	e.rings.touchAhead(e.in.fd)
+	return e.look()
+}
+
+func (e *Engine) setPace(fill float64) {
+	switch {
+	case fill > crowded:
+		e.pace = max(minPace, e.pace/2)
+	case fill < calm:
+		e.pace = min(maxPace, e.pace+e.pace/8)
+	}
+}
+
+// look sees to the process: whether it still is the one that we traced, and whether
+// threads have gone.
+func (e *Engine) look() error {
+	now := time.Now()
+	if now.Sub(e.checked) < checkEvery {
+		return nil
+	}
+	e.checked = now
+	if !e.execed && e.in.tracer == nil && gone(e.in.proc) && !e.in.proc.Exited() {
+		e.execed = true
+		at, err := clock.Mono()
+		if err != nil {
+			return err
+		}
+		pid := uint32(e.in.proc.PID())
+		e.seq.Forget(pid)
+		return e.emit(&event.Event{Kind: event.Exec, Time: at, PID: pid, TID: pid})
+	}
+	if now.Sub(e.reaped) >= reapEvery && e.rings.inUse() > len(e.rings.list)/2 {
+		e.reaped = now
+		if alive, err := e.names.alive(); err == nil {
+			e.rings.reap(now.UnixNano(), alive, e.in.fd)
+		}
+	}
+	return nil
+}
+
+// record passes one record on. What it says is the target's word: a site that there is
+// not, or a change that cannot be, is dropped and counted.
+func (e *Engine) record(r *record) error {
+	if int(r.site) >= len(e.sites) || r.goid == 0 {
+		e.rings.corrupt++
+		return nil
+	}
+	site := &e.sites[r.site]
+	if site.BorrowsM() {
+		r.ring.extra = true
+	}
+	e.rec = probes.Record{
+		Kind: site.KindAt(goruntime.Status(r.from), goruntime.Status(r.to)),
+		Site: r.site, Reason: r.reason, P: int32(r.p),
+		TID: e.names.of(r.tid, r.m), PID: e.names.pid,
+		From: goruntime.Status(r.from), To: goruntime.Status(r.to),
+		Time: e.clock.Mono(r.tsc), GoID: r.goid, Other: r.other, M: r.m,
+	}
+	if r.gopc != 0 {
+		e.rec.GoPC = r.gopc - e.in.tgt.Bias
+	}
+	if r.startpc != 0 {
+		e.rec.StartPC = r.startpc - e.in.tgt.Bias
+	}
+	if ev := e.seq.Event(&e.rec); ev != nil {
+		return e.emit(ev)
+	}
+	return nil
+}
+
+// Stop implements engine.Engine.
+func (e *Engine) Stop() error {
+	if e.stopped {
+		return nil
+	}
+	e.stopped = true
+	if err := e.in.enable(0); err != nil && !gone(e.in.proc) {
+		return err
+	}
+	return nil
+}
+
+// Stats implements engine.Engine.
+func (e *Engine) Stats() (engine.Stats, error) {
+	var s engine.Stats
+	if e.rings == nil {
+		return s, nil
+	}
+	s.Events = e.rings.events
+	s.Lost.RingFull, s.Lost.NoRing = e.rings.lostCounts()
+	s.Lost.Corrupt = e.rings.corrupt
+	s.Hits.Inline = s.Events + s.Lost.RingFull + s.Lost.NoRing
+	return s, nil
+}
+
+// Cost implements engine.Engine.
+func (e *Engine) Cost() (engine.Cost, error) {
+	s, err := e.Stats()
+	if err != nil {
+		return engine.Cost{}, err
+	}
+	return engine.Cost{Hits: s.Hits, NsPerInline: e.perHit, Total: time.Duration(math.Round(float64(s.Hits.Inline) * e.perHit))}, nil
+}
+
+// Pause is how long all threads of the process were stopped by the last attach or
+// detach, and how many threads.
+func (e *Engine) Pause() (d time.Duration, threads int) { return e.in.pause, e.in.stopped }
+
+// Close implements engine.Engine.
+func (e *Engine) Close() error {
+	if e.in == nil {
+		return nil
+	}
+	var errs []error
+	if e.in.what != nil {
+		errs = append(errs, e.Stop(), e.in.remove())
+	}
+	errs = append(errs, e.in.release())
+	e.in = nil
+	return errors.Join(errs...)
+}
