@@ -27,7 +27,7 @@ const (
 // flags adds the flags of all commands that trace.
 func (o *engineOptions) flags(fl *pflag.FlagSet) {
 	fl.StringVar(&o.name, "engine", engineAuto, "how to trace: ebpf (uprobes) or inline (code in the process, far cheaper); auto is ebpf")
-	fl.StringVar(&o.ring, "ring-size", "", "buffer for events, such as 16M: a larger one loses less when the tool is starved (default 16M; with inline 1M for each thread)")
+	fl.StringVar(&o.ring, "ring-size", "", "buffer for events, such as 16M: a larger one loses less when the tool is starved (default 16M; with inline 4M for each thread)")
 }
 
 // check reads the flags.

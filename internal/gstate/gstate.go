@@ -10,21 +10,22 @@ import (
 	"time"
 
 	"gopherscope/internal/event"
+	"gopherscope/internal/goid"
 	"gopherscope/internal/goruntime"
 )
 
 // Tracker holds the state of all goroutines seen and still alive.
 type Tracker struct {
-	live       map[uint32]goroutines // by process
-	pid        uint32                // the process of the last event, and
-	current    goroutines            // its goroutines: mostly there is only one
+	live       map[uint32]*goroutines // by process
+	pid        uint32                 // the process of the last event, and
+	current    *goroutines            // its goroutines: mostly there is only one
 	goroutines uint64
 	seeded     uint64
 	violations uint64
 }
 
 // goroutines are those of one process, by goid.
-type goroutines map[uint64]state
+type goroutines = goid.Map[state]
 
 type state struct {
 	status goruntime.Status
@@ -43,75 +44,78 @@ type Change struct {
 }
 
 // NewTracker returns an empty Tracker.
-func NewTracker() *Tracker { return &Tracker{live: map[uint32]goroutines{}} }
+func NewTracker() *Tracker { return &Tracker{live: map[uint32]*goroutines{}} }
 
 // Apply takes the next event of the stream.
-func (t *Tracker) Apply(e *event.Event) Change {
+func (t *Tracker) Apply(e *event.Event) (c Change) {
 	switch e.Kind {
 	case event.Transition:
-		return t.transition(e)
+		t.transition(e, &c)
 	case event.Snapshot:
 		t.seed(e)
-		return Change{Birth: e.Birth}
+		c.Birth = e.Birth
 	default:
 		t.endProcess(e.PID)
-		return Change{}
 	}
+	return c
 }
 
 // seed takes a goroutine that was there before. What changes have told of it
 // already stays.
 func (t *Tracker) seed(e *event.Event) {
 	live := t.process(e.PID)
-	if _, known := live[e.GoID]; known {
+	if live.Get(e.GoID) != nil {
 		return
 	}
 	since := e.Time
 	if e.Since > 0 && e.Since < e.Time {
 		since = e.Since
 	}
-	live[e.GoID] = state{status: e.To, seed: true, since: since, birth: e.Birth}
+	*live.Put(e.GoID) = state{status: e.To, seed: true, since: since, birth: e.Birth}
 	t.goroutines++
 	t.seeded++
 }
 
-func (t *Tracker) transition(e *event.Event) Change {
+func (t *Tracker) transition(e *event.Event, c *Change) {
 	live := t.process(e.PID)
-	old, known := live[e.GoID]
-	c := Change{Birth: old.birth}
+	g := live.Get(e.GoID)
+	known := g != nil
+	if !known {
+		t.goroutines++
+		g = live.Put(e.GoID)
+	}
+	birth := g.birth
+	var violation, spent bool
 	switch {
 	case e.IsNew():
-		c.Birth = e.Birth
-		c.Violation = known && !old.seed
-		if known && old.seed {
+		birth = e.Birth
+		violation = known && !g.seed
+		if known && g.seed {
 			t.seeded-- // it was being born when the snapshot was taken
 		}
 	case known:
-		c.follow(&old, e)
+		whole := continues(g.status, e.From)
+		if whole || !g.seed || !underWay(g.status, e.From) {
+			violation = !whole
+			spent = g.status != goruntime.Dead && g.status != goruntime.DeadExtra
+		}
 	}
-	if c.Violation {
+	// Field by field, here and below: of a composite literal the compiler makes byte
+	// stores and then copies 16 bytes at a time, for which the CPU has to wait.
+	if spent {
+		c.For, c.ForKnown, c.ForAtLeast = time.Duration(e.Time-g.since), true, g.seed
+	}
+	c.Birth, c.Violation = birth, violation
+	if violation {
 		t.violations++
 	}
-	if !known {
-		t.goroutines++
-	}
 	if ends(e) {
-		delete(live, e.GoID)
-	} else {
-		live[e.GoID] = state{status: e.To, since: e.Time, birth: c.Birth}
-	}
-	return c
-}
-
-// follow fills in how a change follows the state that the goroutine was in.
-func (c *Change) follow(old *state, e *event.Event) {
-	whole := continues(old.status, e.From)
-	if !whole && old.seed && underWay(old.status, e.From) {
+		live.Delete(e.GoID)
 		return
 	}
-	c.Violation = !whole
-	if old.status != goruntime.Dead && old.status != goruntime.DeadExtra {
-		c.For, c.ForKnown, c.ForAtLeast = time.Duration(e.Time-old.since), true, old.seed
+	g.status, g.seed, g.since = e.To, false, e.Time
+	if g.birth != birth {
+		g.birth = birth
 	}
 }
 
@@ -150,13 +154,13 @@ func ends(e *event.Event) bool {
 	return e.To == goruntime.Dead && e.Via != event.ViaExtraM
 }
 
-func (t *Tracker) process(pid uint32) goroutines {
+func (t *Tracker) process(pid uint32) *goroutines {
 	if t.current != nil && t.pid == pid {
 		return t.current
 	}
 	live := t.live[pid]
 	if live == nil {
-		live = goroutines{}
+		live = &goroutines{}
 		t.live[pid] = live
 	}
 	t.pid, t.current = pid, live

@@ -44,10 +44,11 @@ var layers = map[string][]string{
 	"clock":         {},
 	"tsc":           {},
 	"ptrace":        {},
-	"gstate":        {"event", "goruntime"},
+	"goid":          {},
+	"gstate":        {"event", "goid", "goruntime"},
 	"seed":          {"dump", "event", "goruntime"},
 	"engine":        {"event"},
-	"engine/probes": {"event", "gobinary", "goruntime"},
+	"engine/probes": {"event", "goid", "gobinary", "goruntime"},
 	"engine/inline": {"clock", "engine", "engine/probes", "event", "gobinary", "goruntime", "process", "ptrace", "target", "tsc"},
 	"corefile":      {"process"},
 	"target":        {"process", "corefile", "gobinary", "goruntime"},
@@ -69,7 +70,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that touch no system: functions of a stream of events.
-var pure = []string{"event", "gstate", "seed", "report", "goruntime", "dump", "pprof", "leaks"}
+var pure = []string{"event", "goid", "gstate", "seed", "report", "goruntime", "dump", "pprof", "leaks"}
 
 // system has the packages, with those below them, that touch a system.
 var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}

@@ -12,7 +12,7 @@ import (
 // TestDoctored wants the checks to find each fault that is put into a trace that
 // had none.
 func TestDoctored(t *testing.T) {
-	tr := traced.Launch(t, "all", testenv.Build{Go: "1.26"}, "20")
+	tr := traced.EBPF.Launch(t, "all", testenv.Build{Go: "1.26"}, "20")
 	if found := append(checkStream(tr), checkFacts(t, tr)...); len(found) > 0 {
 		t.Fatal(found)
 	}
@@ -79,7 +79,7 @@ func TestDoctored(t *testing.T) {
 
 // TestDoctoredThere does so with the goroutines that were there before.
 func TestDoctoredThere(t *testing.T) {
-	tr := traced.AttachHeld(t, "release", testenv.Build{Go: "1.26"})
+	tr := traced.EBPF.AttachHeld(t, "release", testenv.Build{Go: "1.26"})
 	if found := checkStream(tr); len(found) > 0 {
 		t.Fatal(found)
 	}

@@ -25,28 +25,33 @@ func builds() []testenv.Build {
 	return testenv.CrossSection()
 }
 
+// everyBuild runs a test with each engine on each build.
+func everyBuild(t *testing.T, f func(*testing.T, traced.Engine, testenv.Build)) {
+	for _, e := range traced.Engines() {
+		for _, b := range builds() {
+			t.Run(string(e)+"/"+b.String(), func(t *testing.T) { f(t, e, b) })
+		}
+	}
+}
+
 // rounds is how often the target repeats each of its behaviours.
 const rounds = "200"
 
 // TestLaunched traces the program that behaves in every way from its first
 // goroutine on.
 func TestLaunched(t *testing.T) {
-	for _, b := range builds() {
-		t.Run(b.String(), func(t *testing.T) {
-			tr := traced.Launch(t, "all", b, rounds)
-			checkStream(tr).report(t)
-			checkFacts(t, tr).report(t)
-		})
-	}
+	everyBuild(t, func(t *testing.T, e traced.Engine, b testenv.Build) {
+		tr := e.Launch(t, "all", b, rounds)
+		checkStream(tr).report(t)
+		checkFacts(t, tr).report(t)
+	})
 }
 
 // TestAttached traces the same program when it runs already.
 func TestAttached(t *testing.T) {
-	for _, b := range builds() {
-		t.Run(b.String(), func(t *testing.T) {
-			tr := traced.Attach(t, "all", b, rounds)
-			checkStream(tr).report(t)
-			checkFacts(t, tr).report(t)
-		})
-	}
+	everyBuild(t, func(t *testing.T, e traced.Engine, b testenv.Build) {
+		tr := e.Attach(t, "all", b, rounds)
+		checkStream(tr).report(t)
+		checkFacts(t, tr).report(t)
+	})
 }

@@ -78,7 +78,7 @@ func (f *follower) summary() {
 	if want := "go" + f.tr.Build.Go; !strings.HasPrefix(s.GoVersion, want) {
 		f.found.errorf("go_version is %q, the target was built by %s", s.GoVersion, want)
 	}
-	if s.Engine != "ebpf" || s.DurationNs <= 0 {
+	if s.Engine != string(f.tr.Engine) || s.DurationNs <= 0 {
 		f.found.errorf("engine %q, duration %d", s.Engine, s.DurationNs)
 	}
 }

@@ -131,7 +131,7 @@ func TestThere(t *testing.T) {
 	for _, b := range builds() {
 		t.Run(b.String(), func(t *testing.T) {
 			began := time.Now()
-			tr := traced.AttachHeld(t, "release", b)
+			tr := traced.EBPF.AttachHeld(t, "release", b)
 			most := time.Since(began)
 			checkStream(tr).report(t)
 			for _, r := range released {
@@ -191,7 +191,7 @@ func TestUnderLoad(t *testing.T) {
 				defer p.Kill()
 				time.Sleep(100 * time.Millisecond)
 				for range attaches {
-					tr := traced.Sample(t, p, b, 300*time.Millisecond)
+					tr := traced.EBPF.Sample(t, p, b, 300*time.Millisecond)
 					if len(tr.Snapshots) < 3 || len(tr.Transitions) < 100 {
 						t.Fatalf("%d goroutines were there, %d changes", len(tr.Snapshots), len(tr.Transitions))
 					}
@@ -245,13 +245,13 @@ func TestThereFilters(t *testing.T) {
 		{"--reason", "chan send", "--state", "waiting"},
 		{"--created-by", `work\.Idle$`, "--reason", "chan send"},
 	} {
-		tr := traced.Sample(t, p, testenv.Build{}, 100*time.Millisecond, flags...)
+		tr := traced.EBPF.Sample(t, p, testenv.Build{}, 100*time.Millisecond, flags...)
 		if len(tr.Snapshots) != 1 || tr.Snapshots[0].GoID != id || tr.Summary.Goroutines < 15 {
 			t.Errorf("%q: %d lines, %d goroutines counted; want the one of %d", flags, len(tr.Snapshots), tr.Summary.Goroutines, id)
 		}
 	}
 	for _, flags := range [][]string{{"--created-by", "nobody"}, {"--state", "runnable"}} {
-		if tr := traced.Sample(t, p, testenv.Build{}, 100*time.Millisecond, flags...); len(tr.Snapshots) != 0 {
+		if tr := traced.EBPF.Sample(t, p, testenv.Build{}, 100*time.Millisecond, flags...); len(tr.Snapshots) != 0 {
 			t.Errorf("%q: %s", flags, tr.Snapshots[0].Text)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -105,6 +106,7 @@ type Trace struct {
 	Build       testenv.Build
 	PID         int  // of the target
 	Launched    bool // traced from its first goroutine on
+	Engine      Engine
 }
 
 var tool struct {
@@ -145,17 +147,34 @@ func Cleanup() {
 	}
 }
 
+// Engine is a way to trace, as the flag --engine names it.
+type Engine string
+
+// The engines. What they say of a program is the same.
+const (
+	EBPF   Engine = "ebpf"
+	Inline Engine = "inline"
+)
+
+// Engines are those that work on this machine.
+func Engines() []Engine {
+	if runtime.GOARCH != "amd64" {
+		return []Engine{EBPF}
+	}
+	return []Engine{EBPF, Inline}
+}
+
 // Launch traces a target program that gopherscope starts itself.
-func Launch(t testing.TB, prog string, b testenv.Build, args ...string) *Trace {
+func (e Engine) Launch(t testing.TB, prog string, b testenv.Build, args ...string) *Trace {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "trace.jsonl")
 	bin := testenv.BuildTarget(t, prog, b)
-	scope := testenv.Start(t, Tool(t), append([]string{"trace", "--json", "-o", out, "--", bin}, args...)...)
+	scope := testenv.Start(t, Tool(t), append([]string{"trace", "--engine", string(e), "--json", "-o", out, "--", bin}, args...)...)
 	if err := scope.Wait(); err != nil {
 		t.Fatalf("gopherscope trace: %v\n%s", err, scope.Stderr())
 	}
 	tr := read(t, out)
-	tr.Build, tr.Launched = b, true
+	tr.Build, tr.Launched, tr.Engine = b, true, e
 	tr.Facts = testenv.ParseFacts(t, strings.Split(scope.Stderr(), "\n"))
 	if len(tr.Transitions) == 0 {
 		t.Fatalf("no transition; stderr:\n%s", scope.Stderr())
@@ -166,15 +185,15 @@ func Launch(t testing.TB, prog string, b testenv.Build, args ...string) *Trace {
 
 // Attach traces a target program that runs already, and lets it begin its work
 // when gopherscope is attached.
-func Attach(t testing.TB, prog string, b testenv.Build, args ...string) *Trace {
+func (e Engine) Attach(t testing.TB, prog string, b testenv.Build, args ...string) *Trace {
 	t.Helper()
 	p := testenv.StartWaiting(t, testenv.BuildTarget(t, prog, b), args...)
-	return attach(t, p, prog, b, nil)
+	return e.attach(t, p, prog, b, nil)
 }
 
 // AttachHeld traces a target program from when it has printed "held" on, and then
 // lets it go on.
-func AttachHeld(t testing.TB, prog string, b testenv.Build, args ...string) *Trace {
+func (e Engine) AttachHeld(t testing.TB, prog string, b testenv.Build, args ...string) *Trace {
 	t.Helper()
 	p := testenv.Start(t, testenv.BuildTarget(t, prog, b), args...)
 	var lines []string
@@ -184,17 +203,17 @@ func AttachHeld(t testing.TB, prog string, b testenv.Build, args ...string) *Tra
 			t.Fatalf("%s ended before it held; stderr:\n%s", prog, p.Stderr())
 		}
 		if line == "held" {
-			return attach(t, p, prog, b, lines)
+			return e.attach(t, p, prog, b, lines)
 		}
 		lines = append(lines, line)
 	}
 }
 
 // attach traces p until it ends. It prints the given lines first, its facts.
-func attach(t testing.TB, p *testenv.Process, prog string, b testenv.Build, lines []string) *Trace {
+func (e Engine) attach(t testing.TB, p *testenv.Process, prog string, b testenv.Build, lines []string) *Trace {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "trace.jsonl")
-	scope := testenv.Start(t, Tool(t), "trace", "--json", "-o", out, strconv.Itoa(p.PID()))
+	scope := testenv.Start(t, Tool(t), "trace", "--engine", string(e), "--json", "-o", out, strconv.Itoa(p.PID()))
 	for begin := time.Now(); fileSize(out) == 0; time.Sleep(20 * time.Millisecond) {
 		if time.Since(begin) > testenv.Deadline {
 			t.Fatalf("gopherscope sees nothing after %v; stderr:\n%s", testenv.Deadline, scope.Stderr())
@@ -209,23 +228,23 @@ func attach(t testing.TB, p *testenv.Process, prog string, b testenv.Build, line
 		t.Fatalf("gopherscope trace: %v\n%s", err, scope.Stderr())
 	}
 	tr := read(t, out)
-	tr.Build, tr.PID = b, p.PID()
+	tr.Build, tr.PID, tr.Engine = b, p.PID(), e
 	tr.Facts = testenv.ParseFacts(t, lines)
 	return tr
 }
 
 // Sample traces a target program that is at work, for a while, with the given
 // flags.
-func Sample(t testing.TB, p *testenv.Process, b testenv.Build, d time.Duration, flags ...string) *Trace {
+func (e Engine) Sample(t testing.TB, p *testenv.Process, b testenv.Build, d time.Duration, flags ...string) *Trace {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "trace.jsonl")
-	args := append([]string{"trace", "--json", "-o", out, "-d", d.String()}, flags...)
+	args := append([]string{"trace", "--engine", string(e), "--json", "-o", out, "-d", d.String()}, flags...)
 	scope := testenv.Start(t, Tool(t), append(args, strconv.Itoa(p.PID()))...)
 	if err := scope.Wait(); err != nil {
 		t.Fatalf("gopherscope trace: %v\n%s", err, scope.Stderr())
 	}
 	tr := read(t, out)
-	tr.Build, tr.PID = b, p.PID()
+	tr.Build, tr.PID, tr.Engine = b, p.PID(), e
 	return tr
 }
 

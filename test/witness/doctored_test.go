@@ -11,7 +11,7 @@ import (
 // TestDoctored wants the comparison to find each fault that is put into a trace
 // that had none.
 func TestDoctored(t *testing.T) {
-	ours, theirs := run(t, testenv.Build{Go: "1.26"})
+	ours, theirs := run(t, traced.EBPF, testenv.Build{Go: "1.26"})
 	if found := compareAll(ours, theirs).found; len(found) > 0 {
 		t.Fatal(found)
 	}

@@ -33,12 +33,14 @@ func TestWitness(t *testing.T) {
 		if b.Minor() < 22 || !all && !everyRun {
 			continue
 		}
-		t.Run(b.String(), func(t *testing.T) { compare(t, b) })
+		for _, e := range traced.Engines() {
+			t.Run(string(e)+"/"+b.String(), func(t *testing.T) { compare(t, e, b) })
+		}
 	}
 }
 
-func compare(t *testing.T, b testenv.Build) {
-	ours, theirs := run(t, b)
+func compare(t *testing.T, e traced.Engine, b testenv.Build) {
+	ours, theirs := run(t, e, b)
 	c := compareAll(ours, theirs)
 	for _, text := range c.found {
 		t.Error(text)
@@ -50,9 +52,9 @@ func compare(t *testing.T, b testenv.Build) {
 }
 
 // run runs the target under both tracers.
-func run(t *testing.T, b testenv.Build) (*traced.Trace, *goTrace) {
+func run(t *testing.T, e traced.Engine, b testenv.Build) (*traced.Trace, *goTrace) {
 	file := filepath.Join(t.TempDir(), "go.trace")
-	ours := traced.Launch(t, "tracewit", b, file, "50")
+	ours := e.Launch(t, "tracewit", b, file, "50")
 	if s := ours.Summary; s.Violations != 0 || s.Lost["total"] != 0 {
 		t.Fatalf("%d violations, lost %v", s.Violations, s.Lost)
 	}

@@ -24,9 +24,10 @@ import (
 	"gopherscope/internal/tsc"
 )
 
-// DefaultRingBytes is the size of the ring of each thread: room for 32 thousand records,
-// what a thread that does nothing else makes in several milliseconds.
-const DefaultRingBytes = 1 << 20
+// DefaultRingBytes is the size of the ring of each thread: room for 128 thousand records,
+// which take a thread that does nothing else 6 ms or more. Only threads that make many
+// changes come to use all of it.
+const DefaultRingBytes = 4 << 20
 
 // Options are the choices that a trace has; nil means the defaults.
 type Options struct {
@@ -59,8 +60,8 @@ type Engine struct {
 	perHit  float64 // ns
 	stopped bool
 	emit    func(*event.Event) error // of the Poll that is going on
-	pace    time.Duration            // between two drains
-	checked time.Time                // when the process was last looked at
+	taker   *taker
+	checked time.Time // when the process was last looked at
 	reaped  time.Time
 	execed  bool
 	rec     probes.Record
@@ -93,7 +94,7 @@ func Start(t *target.Target, opts *Options) (*Engine, error) {
 			return nil, err
 		}
 	}
-	e := &Engine{sites: sites, pace: minPace, seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
+	e := &Engine{sites: sites, seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
 	if err := e.start(t, opts); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
@@ -147,7 +148,11 @@ func (e *Engine) start(t *target.Target, opts *Options) error {
 	if err := in.hookIn(); err != nil {
 		return err
 	}
-	return in.enable(in.what.Rings + pageSize)
+	if err := in.enable(in.what.Rings + pageSize); err != nil {
+		return err
+	}
+	e.taker = startTaker(e.rings, in.fd)
+	return nil
 }
 
 // ringCount is how many rings a process with so many threads gets. Only those in use
@@ -174,7 +179,7 @@ func ringBytes(n int) int {
 
 // isBirth says which records are the first of two: BORN in asm/probe_amd64.S.
 func (e *Engine) isBirth(site, from, to uint8) bool {
-	if int(site) >= len(e.sites) {
+	if goruntime.Status(from) != goruntime.Dead || int(site) >= len(e.sites) {
 		return false
 	}
 	kind := e.sites[site].KindAt(goruntime.Status(from), goruntime.Status(to))
@@ -191,14 +196,6 @@ func (e *Engine) Follow(int) error { return nil }
 func (e *Engine) Seed(ev *event.Event) { e.seq.Seed(ev) }
 
 const (
-	// minPace and maxPace bound the time between two drains: it follows how full the
-	// rings get.
-	minPace = 500 * time.Microsecond
-	maxPace = 5 * time.Millisecond
-	// A drain that finds a ring fuller than crowded comes sooner the next time, one that
-	// finds all emptier than calm comes later.
-	crowded, calm = 0.20, 0.05
-
 	checkEvery = 100 * time.Millisecond
 	reapEvery  = time.Second
 )
@@ -207,44 +204,30 @@ const (
 func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 	e.emit = emit
 	for end := time.Now().Add(wait); ; {
-		if err := e.drain(); err != nil {
+		if err := e.drain(); err != nil || e.stopped {
 			return err
 		}
 		left := time.Until(end)
-		if left <= 0 || e.stopped {
+		if left <= 0 {
 			return nil
 		}
-		time.Sleep(min(left, e.pace))
+		time.Sleep(min(left, maxPace))
 	}
 }
 
-// drain passes on what is there.
+// drain passes on what was made before now.
 func (e *Engine) drain() error {
 	if err := e.clock.Refresh(); err != nil && !errors.Is(err, tsc.ErrJump) {
 		return err
 	}
-	e.setPace(e.rings.fill())
 	limit := tsc.Now()
 	if e.stopped {
 		limit = everything
 	}
-	if err := e.rings.drain(limit, e.record); err != nil {
+	if err := e.rings.drain(limit, e.record); err != nil || e.stopped {
 		return err
 	}
-	if e.stopped {
-		return nil
-	}
-	e.rings.touchAhead(e.in.fd)
 	return e.look()
-}
-
-func (e *Engine) setPace(fill float64) {
-	switch {
-	case fill > crowded:
-		e.pace = max(minPace, e.pace/2)
-	case fill < calm:
-		e.pace = min(maxPace, e.pace+e.pace/8)
-	}
 }
 
 // look sees to the process: whether it still is the one that we traced, and whether
@@ -277,31 +260,37 @@ func (e *Engine) look() error {
 // record passes one record on. What it says is the target's word: a site that there is
 // not, or a change that cannot be, is dropped and counted.
 func (e *Engine) record(r *record) error {
-	if int(r.site) >= len(e.sites) || r.goid == 0 {
-		e.rings.corrupt++
+	index, from, to := r.raw.what()
+	goid := r.raw.goid()
+	if int(index) >= len(e.sites) || goid == 0 {
+		e.rings.invalid++
 		return nil
 	}
-	site := &e.sites[r.site]
+	site := &e.sites[index]
 	if site.BorrowsM() {
 		r.ring.extra = true
 	}
-	e.rec = probes.Record{
-		Kind: site.KindAt(goruntime.Status(r.from), goruntime.Status(r.to)),
-		Site: r.site, Reason: r.reason, P: int32(r.p),
-		TID: e.names.of(r.tid, r.m), PID: e.names.pid,
-		From: goruntime.Status(r.from), To: goruntime.Status(r.to),
-		Time: e.clock.Mono(r.tsc), GoID: r.goid, Other: r.other, M: r.m,
-	}
-	if r.gopc != 0 {
-		e.rec.GoPC = r.gopc - e.in.tgt.Bias
-	}
-	if r.startpc != 0 {
-		e.rec.StartPC = r.startpc - e.in.tgt.Bias
+	rec := &e.rec
+	rec.Kind = site.KindAt(goruntime.Status(from), goruntime.Status(to))
+	rec.Site, rec.Reason, rec.From, rec.To = index, r.raw.reason(), goruntime.Status(from), goruntime.Status(to)
+	rec.TID, rec.PID, rec.M, rec.P = e.names.of(r.raw.tid(), r.ring.m), e.names.pid, r.ring.m, r.raw.p()
+	rec.Time, rec.GoID, rec.Other = e.clock.Mono(r.tsc), goid, r.raw.other()
+	rec.GoPC, rec.StartPC = 0, 0
+	if r.rest != nil {
+		rec.GoPC, rec.StartPC = linked(r.rest[0], e.in.tgt.Bias), linked(r.rest[1], e.in.tgt.Bias)
 	}
 	if ev := e.seq.Event(&e.rec); ev != nil {
 		return e.emit(ev)
 	}
 	return nil
+}
+
+// linked is an address of the process as the binary has it; 0 if it is unknown.
+func linked(addr, bias uint64) uint64 {
+	if addr == 0 {
+		return 0
+	}
+	return addr - bias
 }
 
 // Stop implements engine.Engine.
@@ -310,6 +299,7 @@ func (e *Engine) Stop() error {
 		return nil
 	}
 	e.stopped = true
+	e.taker.stop()
 	if err := e.in.enable(0); err != nil && !gone(e.in.proc) {
 		return err
 	}
@@ -323,8 +313,7 @@ func (e *Engine) Stats() (engine.Stats, error) {
 		return s, nil
 	}
 	s.Events = e.rings.events
-	s.Lost.RingFull, s.Lost.NoRing = e.rings.lostCounts()
-	s.Lost.Corrupt = e.rings.corrupt
+	s.Lost.RingFull, s.Lost.NoRing, s.Lost.Corrupt = e.rings.lostCounts()
 	s.Hits.Inline = s.Events + s.Lost.RingFull + s.Lost.NoRing
 	return s, nil
 }

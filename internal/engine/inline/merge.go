@@ -2,18 +2,14 @@ package inline
 
 import (
 	"math"
-	"sync/atomic"
 )
 
 // everything is a limit that no stamp reaches.
 const everything = math.MaxUint64
 
-// publishEvery is how many records are read of a ring before the target sees the room.
-const publishEvery = 1024
-
 // drain passes on the records that were stamped before limit, all rings merged by time
-// stamp. limit must have been read from the counter before the call, by a fenced RDTSC
-// (package tsc). With limit everything, what is there is passed on.
+// stamp. limit is the counter, read before the call by a fenced RDTSC (package tsc), or
+// everything.
 //
 // # Why the order is causal
 //
@@ -24,7 +20,8 @@ const publishEvery = 1024
 // drain, e1 is passed on first.
 //
 // And if e2 is in this drain, e1 is in it or was in one before. e2 was stamped before
-// limit was read, so e1 was published before that, and drain loads the heads after it.
+// limit was read; so e1 was published before that, and drain looks at every ring after
+// it.
 //
 // A record can come late: the thread is put off its CPU between stamp and store. It then
 // has an earlier time than records that were passed on before. Nothing that it causes
@@ -41,17 +38,14 @@ const publishEvery = 1024
 func (r *rings) drain(limit uint64, emit func(*record) error) error {
 	r.heap = r.heap[:0]
 	for i := range r.list {
-		one := &r.list[i]
-		r.look(one)
-		if one.head != one.tail {
-			r.stamp(one)
+		if one := &r.list[i]; r.ready(one) {
 			r.heap = append(r.heap, one)
 		}
 	}
 	for i := len(r.heap)/2 - 1; i >= 0; i-- {
 		r.sink(i)
 	}
-	for len(r.heap) > 0 && r.heap[0].next < limit {
+	for len(r.heap) > 0 && r.heap[0].key < limit {
 		if err := r.run(r.heap[0], min(limit, r.second()), emit); err != nil {
 			return err
 		}
@@ -59,46 +53,38 @@ func (r *rings) drain(limit uint64, emit func(*record) error) error {
 	return nil
 }
 
-// stamp sets the key of the ring's next record: in a ring stamps rise, and if one
-// does not, the record still comes after those before it.
-func (r *rings) stamp(one *ring) {
-	one.next = max(one.key, min(one.load(r.slots, one.tail, 0), everything-1))
+// ready says whether the ring has a record to pass on, and sets its key: in a ring stamps
+// rise, and if one does not, the record still comes after those before it.
+func (r *rings) ready(one *ring) bool {
+	if (one.batch == nil || one.next == one.batch.n) && !r.refill(one) {
+		return false
+	}
+	one.key = max(one.key, min(one.batch.recs[one.next][0], everything-1))
+	return true
 }
 
 // second is the key of the ring that comes after the first in the heap.
 func (r *rings) second() uint64 {
 	next := uint64(everything)
 	for i := 1; i <= 2 && i < len(r.heap); i++ {
-		next = min(next, r.heap[i].next)
+		next = min(next, r.heap[i].key)
 	}
 	return next
 }
 
-// run passes on the records of the first ring up to a key, and puts the ring in its place in
-// the heap.
+// run passes on the records of the first ring up to a key, and puts the ring in its
+// place in the heap.
 func (r *rings) run(one *ring, until uint64, emit func(*record) error) error {
 	var err error
-	published := one.tail
-	for first := true; err == nil && one.tail != one.head && (first || one.next < until); first = false {
-		one.key = one.next
-		n := r.decode(one)
-		if n == 0 {
-			one.tail++
-		} else {
-			one.tail += n
+	more := true
+	for first := true; err == nil && more && (first || one.key < until); first = false {
+		if r.pop(one) {
 			r.events++
 			err = emit(&r.rec)
 		}
-		if one.tail-published >= publishEvery {
-			published = one.tail
-			atomic.StoreUint64(one.word(tailOffset), published)
-		}
-		if one.tail != one.head {
-			r.stamp(one)
-		}
+		more = r.ready(one)
 	}
-	atomic.StoreUint64(one.word(tailOffset), one.tail)
-	if one.tail == one.head {
+	if !more {
 		last := len(r.heap) - 1
 		r.heap[0] = r.heap[last]
 		r.heap = r.heap[:last]
@@ -113,7 +99,7 @@ func (r *rings) sink(i int) {
 	for {
 		least := i
 		for child := 2*i + 1; child <= 2*i+2 && child < len(h); child++ {
-			if h[child].next < h[least].next {
+			if h[child].key < h[least].key {
 				least = child
 			}
 		}

@@ -8,8 +8,9 @@ import (
 )
 
 const (
-	// ahead is how far before the writer the pages of a ring are made, in bytes.
-	ahead = 256 << 10
+	// ahead is how far before the writer the pages of a ring are made at least, in
+	// records: 64 KiB.
+	ahead = 2 << 10
 	// quiet is how long a ring without an owner must rest before it is given to another.
 	quiet = 50 * time.Millisecond
 )
@@ -20,18 +21,20 @@ const (
 // wait for it to be zeroed. fallocate(2) does not change what is there already. Which
 // pages cannot be made, the target makes itself.
 func (r *rings) touchAhead(fd int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for i := range r.list {
 		one := &r.list[i]
 		if !one.used || one.touched >= r.slots {
 			continue
 		}
-		want := min(r.slots, one.head+ahead/recordBytes)
-		if one.head >= r.slots { // it has been round once
-			want = r.slots
-		}
-		if want <= one.touched+ahead/recordBytes/2 && want < r.slots {
+		// Several times as far as it came since the last time.
+		want := one.tail + max(ahead, 4*(one.tail-one.seen))
+		one.seen = one.tail
+		if want < one.touched+ahead/2 {
 			continue
 		}
+		want = min(want, r.slots)
 		off := int64(recordsOffset(len(r.list))+i*r.ringBytes) + int64(one.touched*recordBytes)
 		_ = unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, off, int64((want-one.touched)*recordBytes))
 		one.touched = want
@@ -43,10 +46,12 @@ func (r *rings) touchAhead(fd int) {
 // its M would take another one if it were not gone after all; when nothing has been written
 // to it for a while it is free. now is in ns.
 func (r *rings) reap(now int64, alive func(tid uint32) bool, fd int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for i := range r.list {
 		one := &r.list[i]
 		owner := atomic.LoadUint64(one.word(ownerOffset))
-		unread := atomic.LoadUint64(one.word(headOffset)) != one.tail
+		unread := atomic.LoadUint64(one.word(headOffset)) != one.tail || len(one.waiting) > 0 || one.batch != nil && one.next < one.batch.n
 		if !one.used || owner == 0 || unread || one.extra || one.tid == 0 || alive(one.tid) {
 			one.gone = 0
 			continue

@@ -3,6 +3,7 @@ package inline
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 )
@@ -37,51 +38,71 @@ const (
 	maxRings = 4096
 )
 
-// record is one hit, decoded; see asm/probe_amd64.S.
+// record is one hit as it was in its ring; see asm/probe_amd64.S.
 type record struct {
-	tsc, goid, other uint64
-	gopc, startpc    uint64 // of a birth
-	m                int64
-	tid              uint32 // in the target's PID namespace; 0: not known yet
-	p                int16
-	site, reason     uint8
-	from, to         uint8
-
-	ring *ring // that it comes from
+	tsc  uint64 // when; in a ring it never falls
+	raw  *raw
+	rest *raw  // the second record of a birth; nil of everything else
+	ring *ring // where it was
 }
+
+// what is the change that a record tells of.
+func (w *raw) what() (site, from, to uint8) {
+	return uint8(w[3] >> 32), uint8(w[3]>>40) & 15, uint8(w[3]>>44) & 15
+}
+
+func (w *raw) goid() uint64  { return w[1] >> 8 }
+func (w *raw) reason() uint8 { return uint8(w[1]) }
+func (w *raw) other() uint64 { return w[2] }
+func (w *raw) tid() uint32   { return uint32(w[3]) } // in the target's PID namespace; 0: not known yet
+func (w *raw) p() int32      { return int32(int16(w[3] >> 48)) }
 
 // ring is one ring as the reader knows it.
 type ring struct {
 	header []byte // in the shared memory
 	data   []byte // likewise
-	m      int64  // its owner; meaningful when used
-	used   bool
-	tail   uint64 // records read; the word in the header is only a copy
-	head   uint64 // as loaded by the drain that is going on
-	key    uint64 // the last record's time stamp, or a later one: never falls
-	next   uint64 // key of the record at tail, while it is in the heap
 
-	tid   uint32 // of the last record, in the target's PID namespace; 0: not known
-	extra bool   // its M serves one C thread after the other: it outlives its thread
-
+	// Under the lock of rings:
+	owner   int64 // the M; meaningful when used
+	used    bool
+	tail    uint64 // records taken; the word in the header is only a copy
+	waiting queue  // records taken because the ring filled up
 	lost    uint64 // from this ring, as far as it was believed
 	touched uint64 // records whose pages are there already
+	seen    uint64 // tail when that was last looked at
 	gone    int64  // when it was found without an owner, ns; 0 if it was not
 	goneAt  uint64 // head then
+
+	// Of the goroutine that drains:
+	batch *chunk // records to pass on next; nil if there are none
+	next  int    // the first of these that has not been passed on
+	m     int64  // whose they are
+	key   uint64 // stamp of the first one, or a later one: never falls
+	half  raw    // the first record of a birth whose second is in the next batch
+	tid   uint32 // of the last record, in the target's PID namespace; 0: not known
+	extra bool   // its M serves one C thread after the other: it outlives its thread
 }
 
-// rings are all rings of a target. They are for one goroutine.
+// rings are all rings of a target. One goroutine drains them and asks for their counts;
+// another may call take at any time.
 type rings struct {
+	mu sync.Mutex // see ring; also for the fields from full on
+
 	mem       []byte
 	list      []ring
 	slots     uint64 // records in a ring, a power of two
-	isBirth   func(site, from, to uint8) bool
-	heap      []*ring
-	rec       record
-	events    uint64 // records taken, births once
-	corrupt   uint64 // records that make no sense
-	noRing    uint64
 	ringBytes int
+	isBirth   func(site, from, to uint8) bool
+
+	heap    []*ring
+	rec     record
+	events  uint64 // records passed on, births once
+	invalid uint64 // records that make no sense
+
+	queued  int    // records that wait
+	corrupt uint64 // heads that make no sense
+	noRing  uint64
+	free    pool
 }
 
 // ringsSize is how long the shared memory is.
@@ -112,58 +133,117 @@ func newRings(mem []byte, at uint64, count, ringBytes int, isBirth func(site, fr
 // word is a word of a header, for atomic use.
 func (r *ring) word(off int) *uint64 { return (*uint64)(unsafe.Pointer(&r.header[off])) }
 
-// load is a word of the record at index i.
-func (r *ring) load(slots, i uint64, word int) uint64 {
-	off := (i&(slots-1))*recordBytes + uint64(word)*8
-	return atomic.LoadUint64((*uint64)(unsafe.Pointer(&r.data[off])))
+// maxQueued bounds the records that wait in this process, to 128 MiB. When it is
+// reached the rings stay full, and what does not fit is counted as lost.
+const maxQueued = 4 << 20
+
+// relieve moves the records of the rings that are at least as full as that, from 0 to
+// 1, to the queues, so that there is room however long the one who drains takes. It
+// returns how full the fullest was.
+func (r *rings) relieve(least float64) (fullest float64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.list {
+		one := &r.list[i]
+		n := r.filled(one)
+		fill := float64(n) / float64(r.slots)
+		fullest = max(fullest, fill)
+		if n == 0 || fill < least {
+			continue
+		}
+		for n = min(n, uint64(max(0, maxQueued-r.queued))); n > 0; {
+			b := r.readable(one, n)
+			one.waiting.push(b, &r.free)
+			r.took(one, len(b))
+			r.queued += len(b) / recordBytes
+			n -= uint64(len(b) / recordBytes)
+		}
+	}
+	return fullest
 }
 
-// look loads head, and notes who owns the ring. A head that is behind what was read, or
+// filled is how many records are in a ring. A head that is behind what was taken, or
 // further ahead than the ring is long, was not written by the probes: what is there is
 // given up.
-func (r *rings) look(one *ring) {
+func (r *rings) filled(one *ring) uint64 {
 	head := atomic.LoadUint64(one.word(headOffset))
-	if head-one.tail > r.slots {
+	n := head - one.tail
+	if n > r.slots {
 		r.corrupt++
 		one.tail = head
 		atomic.StoreUint64(one.word(tailOffset), head)
-	}
-	one.head = head
-	if head == one.tail && one.used {
-		return
-	}
-	if owner := atomic.LoadUint64(one.word(ownerOffset)) &^ retired; owner != 0 {
-		one.m, one.used = int64(owner)-1, true
-	}
-}
-
-// decode reads the record at the ring's tail into rec, and returns how many records it
-// takes; 0 if it makes no sense.
-func (r *rings) decode(one *ring) uint64 {
-	rec := &r.rec
-	who := one.load(r.slots, one.tail, 1)
-	where := one.load(r.slots, one.tail, 3)
-	*rec = record{
-		tsc: one.key, goid: who >> 8, reason: uint8(who), other: one.load(r.slots, one.tail, 2), m: one.m,
-		tid: uint32(where), site: uint8(where >> 32), from: uint8(where>>40) & 15, to: uint8(where >> 44 & 15), p: int16(where >> 48), ring: one,
-	}
-	if rec.tid != 0 {
-		one.tid = rec.tid
-	}
-	if !r.isBirth(rec.site, rec.from, rec.to) {
-		return 1
-	}
-	if one.head-one.tail < 2 {
-		r.corrupt++
 		return 0
 	}
-	rec.gopc, rec.startpc = one.load(r.slots, one.tail+1, 0), one.load(r.slots, one.tail+1, 1)
-	return 2
+	return n
+}
+
+// readable is the first records of a ring, up to n and up to the ring's end.
+func (r *rings) readable(one *ring, n uint64) []byte {
+	at := one.tail & (r.slots - 1)
+	return one.data[at*recordBytes:][:min(n, r.slots-at)*recordBytes]
+}
+
+// took gives the room of records that have been copied back.
+func (r *rings) took(one *ring, bytes int) {
+	if owner := atomic.LoadUint64(one.word(ownerOffset)) &^ retired; owner != 0 {
+		one.owner, one.used = int64(owner)-1, true
+	}
+	one.tail += uint64(bytes / recordBytes)
+	atomic.StoreUint64(one.word(tailOffset), one.tail)
+}
+
+// refill gets the next records of a ring to pass on. It is false if there are none.
+func (r *rings) refill(one *ring) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if one.batch != nil {
+		r.free.put(one.batch)
+		one.batch = nil
+	}
+	if one.batch = one.waiting.shift(); one.batch != nil {
+		r.queued -= one.batch.n
+	} else {
+		n := r.filled(one)
+		if n == 0 {
+			return false
+		}
+		one.batch = r.free.get()
+		r.took(one, one.batch.fill(r.readable(one, n)))
+	}
+	one.next, one.m = 0, one.owner
+	return true
+}
+
+// pop is the first record of a ring to pass on, which there must be; r.rec has it. It is
+// false if the record makes no sense. Its memory is valid until the next refill.
+func (r *rings) pop(one *ring) bool {
+	w := &one.batch.recs[one.next]
+	one.next++
+	r.rec = record{tsc: one.key, raw: w, ring: one}
+	if tid := w.tid(); tid != 0 {
+		one.tid = tid
+	}
+	if !r.isBirth(w.what()) {
+		return true
+	}
+	if one.next == one.batch.n { // the batch ends between the two
+		one.half = *w
+		r.rec.raw = &one.half
+		if !r.refill(one) { // both are published at once
+			r.invalid++
+			return false
+		}
+	}
+	r.rec.rest = &one.batch.recs[one.next]
+	one.next++
+	return true
 }
 
 // lostCounts are the events that the probes could not store: for want of room, and for want
 // of a ring. A count that falls is not believed.
-func (r *rings) lostCounts() (ringFull, noRing uint64) {
+func (r *rings) lostCounts() (ringFull, noRing, corrupt uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for i := range r.list {
 		one := &r.list[i]
 		if n := atomic.LoadUint64(one.word(lostOffset)); n > one.lost {
@@ -174,16 +254,5 @@ func (r *rings) lostCounts() (ringFull, noRing uint64) {
 	if n := atomic.LoadUint64((*uint64)(unsafe.Pointer(&r.mem[noRingOffset]))); n > r.noRing {
 		r.noRing = n
 	}
-	return ringFull, r.noRing
-}
-
-// fill is how full the fullest ring was at the last drain, from 0 to 1.
-func (r *rings) fill() float64 {
-	most := uint64(0)
-	for i := range r.list {
-		if one := &r.list[i]; one.used {
-			most = max(most, atomic.LoadUint64(one.word(headOffset))-one.tail)
-		}
-	}
-	return min(1, float64(most)/float64(r.slots))
+	return ringFull, r.noRing, r.corrupt + r.invalid
 }

@@ -3,6 +3,7 @@ package probes
 import (
 	"gopherscope/internal/event"
 	"gopherscope/internal/gobinary"
+	"gopherscope/internal/goid"
 	"gopherscope/internal/goruntime"
 )
 
@@ -22,26 +23,32 @@ import (
 type Sequencer struct {
 	sites   []Site
 	reasons []string
+	fake    []bool // by the number of the reason: goruntime.IsFakeWait
 	bin     *gobinary.File
-	last    map[uint32]statuses       // by process
+	last    map[uint32]*statuses      // by process
 	tgid    uint32                    // the process of the last record, and
-	current statuses                  // its goroutines: mostly there is only one
+	current *statuses                 // its goroutines: mostly there is only one
 	places  map[uint64]event.Location // by linked pc of a go statement
 	starts  map[uint64]event.Location // by linked start pc
 	ev      event.Event
 }
 
 // statuses are the last statuses of one process's goroutines, by goid.
-type statuses map[uint64]goruntime.Status
+type statuses = goid.Map[goruntime.Status]
 
 // NewSequencer makes the sequencer of a trace. reasons are the wait reasons of the
 // binary, by number.
 func NewSequencer(sites []Site, reasons []string, bin *gobinary.File) *Sequencer {
+	fake := make([]bool, len(reasons))
+	for i, reason := range reasons {
+		fake[i] = goruntime.IsFakeWait(reason)
+	}
 	return &Sequencer{
 		sites:   sites,
 		reasons: reasons,
+		fake:    fake,
 		bin:     bin,
-		last:    map[uint32]statuses{},
+		last:    map[uint32]*statuses{},
 		places:  map[uint64]event.Location{},
 		starts:  map[uint64]event.Location{},
 	}
@@ -50,14 +57,13 @@ func NewSequencer(sites []Site, reasons []string, bin *gobinary.File) *Sequencer
 // Event makes the event of a record. It returns nil when the record is no
 // change. The result is valid until the next call.
 func (s *Sequencer) Event(r *Record) *event.Event {
+	// Field by field: of a composite literal the compiler makes small stores and then
+	// copies 16 bytes at a time, for which the CPU has to wait.
 	e := &s.ev
-	*e = event.Event{
-		Time: r.Time,
-		PID:  r.PID,
-		TID:  r.TID,
-		GoID: r.GoID,
-		M:    r.M,
-		P:    r.P,
+	e.Kind, e.Time, e.PID, e.TID, e.GoID, e.M, e.P = event.Transition, r.Time, r.PID, r.TID, r.GoID, r.M, r.P
+	e.Fake, e.Reason, e.Waker = false, "", 0
+	if e.Birth != nil {
+		e.Birth = nil
 	}
 	switch r.Kind {
 	case Exec:
@@ -73,20 +79,20 @@ func (s *Sequencer) Event(r *Record) *event.Event {
 		}
 	}
 	if e.To == goruntime.Dead || e.To == goruntime.DeadExtra {
-		delete(s.process(r.PID), r.GoID)
+		s.process(r.PID).Delete(r.GoID)
 	} else {
-		s.process(r.PID)[r.GoID] = e.To
+		*s.process(r.PID).Put(r.GoID) = e.To
 	}
 	return e
 }
 
-func (s *Sequencer) process(tgid uint32) statuses {
+func (s *Sequencer) process(tgid uint32) *statuses {
 	if s.current != nil && s.tgid == tgid {
 		return s.current
 	}
 	last := s.last[tgid]
 	if last == nil {
-		last = statuses{}
+		last = &statuses{}
 		s.last[tgid] = last
 	}
 	s.tgid, s.current = tgid, last
@@ -104,8 +110,8 @@ func (s *Sequencer) Forget(tgid uint32) {
 // is the same call's, or its repetition.
 func (s *Sequencer) Seed(e *event.Event) {
 	last := s.process(e.PID)
-	if _, known := last[e.GoID]; !known {
-		last[e.GoID] = e.To
+	if last.Get(e.GoID) == nil {
+		*last.Put(e.GoID) = e.To
 	}
 }
 
@@ -127,9 +133,9 @@ func (s *Sequencer) birth(e *event.Event, r *Record) {
 func (s *Sequencer) change(e *event.Event, r *Record) {
 	e.From, e.To = r.From, r.To
 	e.Waker = r.Other
-	reason := ""
+	reason, fake := "", false
 	if int(r.Reason) < len(s.reasons) {
-		reason = s.reasons[r.Reason]
+		reason, fake = s.reasons[r.Reason], s.fake[r.Reason]
 	}
 	if r.Site == NoSite {
 		e.Via = event.ViaSyscall
@@ -142,9 +148,9 @@ func (s *Sequencer) change(e *event.Event, r *Record) {
 	}
 	if e.To == goruntime.Waiting {
 		if site.reason != "" {
-			reason = site.reason
+			reason, fake = site.reason, goruntime.IsFakeWait(site.reason)
 		}
-		e.Reason, e.Fake = reason, goruntime.IsFakeWait(reason)
+		e.Reason, e.Fake = reason, fake
 	}
 }
 
@@ -170,11 +176,11 @@ func (s *Sequencer) happened(e *event.Event, kind Kind) bool {
 	if kind == Change {
 		return true
 	}
-	last, known := s.process(e.PID)[e.GoID]
+	last := s.process(e.PID).Get(e.GoID)
 	if kind == Attempted {
-		return known && last == e.From
+		return last != nil && *last == e.From
 	}
-	return !known || last != e.To
+	return last == nil || *last != e.To
 }
 
 // place is the go statement that a linked pc, the return address of newproc,
