@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 
 	"gopherscope/internal/engine"
 	"gopherscope/internal/engine/ebpf"
+	"gopherscope/internal/engine/inline"
 	"gopherscope/internal/perf"
 	"gopherscope/internal/process"
 	"gopherscope/internal/target"
@@ -37,16 +39,13 @@ Exit code 1 when tracing would not work, also if dump and leaks do.`,
 			if len(args) > 1 {
 				return usagef("doctor takes one PID, got %d operands", len(args))
 			}
-			v := verdict{checks: append(ebpf.CheckHost(), checkSamples())}
+			v := verdict{checks: append(ebpf.CheckHost(), checkSamples()), inline: inline.CheckHost()}
 			if len(args) > 0 {
 				pid, err := parsePID(args[0])
 				if err != nil {
 					return err
 				}
-				var checks []engine.Check
-				checks, v.readable = checkProcess(pid)
-				v.checks = append(v.checks, checks...)
-				v.process = true
+				v.checkProcess(pid)
 			}
 			return v.print(t, asJSON)
 		},
@@ -56,46 +55,49 @@ Exit code 1 when tracing would not work, also if dump and leaks do.`,
 }
 
 // checkProcess reads and validates a process as dump and trace would. It stops at
-// the first thing that fails: what comes after builds on it. readable says that
-// dump and leaks work.
-func checkProcess(pid int) (checks []engine.Check, readable bool) {
+// the first thing that fails: what comes after builds on it.
+func (v *verdict) checkProcess(pid int) {
+	v.process = true
 	name := fmt.Sprintf("process %d", pid)
 	add := func(name, detail string, err error) bool {
 		if err != nil {
-			checks = append(checks, failedCheck(name, explainMemory(pid, err)))
+			v.checks = append(v.checks, failedCheck(name, explainMemory(pid, err)))
 			return false
 		}
-		checks = append(checks, engine.Check{Name: name, Status: engine.CheckOK, Detail: detail})
+		v.checks = append(v.checks, engine.Check{Name: name, Status: engine.CheckOK, Detail: detail})
 		return true
 	}
 	p, err := process.Open(pid)
 	if err != nil {
 		add(name, "", err)
-		return checks, false
+		return
 	}
 	defer p.Close()
 	user, err := p.User()
 	cmdline, err2 := p.Cmdline()
 	if !add(name, fmt.Sprintf("%s, user %s", cmdline, user), errors.Join(err, err2)) {
-		return checks, false
+		return
 	}
-	checks = append(checks, checkNamespaces(p))
+	v.checks = append(v.checks, checkNamespaces(p))
 	if !add("memory", "may be read, as dump and leaks need it", p.Readable()) {
-		return checks, false
+		return
 	}
 	tgt, err := target.Open(p)
 	if err != nil {
 		add("Go runtime", "", err)
-		return checks, false
+		return
 	}
 	defer tgt.Close()
 	add("Go runtime", fmt.Sprintf("%s, %s; layout agrees with machine code and memory", tgt.Bin.Version(), tgt.Bin.Build()), nil)
-	if last := &checks[len(checks)-1]; len(tgt.Notes) > 0 {
+	if last := &v.checks[len(v.checks)-1]; len(tgt.Notes) > 0 {
 		last.Status, last.Hint = engine.CheckWarn, strings.Join(tgt.Notes, "; ")
 	}
 	n, err := target.CountGoroutines(p, tgt.Bin)
-	readable = add("goroutines", fmt.Sprintf("%d alive", n), err)
-	return append(checks, ebpf.CheckBinary(tgt.Bin)), readable
+	v.readable = add("goroutines", fmt.Sprintf("%d alive", n), err)
+	v.checks = append(v.checks, ebpf.CheckBinary(tgt.Bin))
+	if tgt.CheckArch() == nil {
+		v.inline = append(v.inline, inline.CheckProcess(tgt)...)
+	}
 }
 
 // checkSamples samples a thread of this process that runs. Without samples only the
@@ -148,8 +150,9 @@ func failedCheck(name string, err error) engine.Check {
 // verdict is what was checked.
 type verdict struct {
 	checks   []engine.Check
-	process  bool // a process was checked, too
-	readable bool // dump and leaks work for it
+	inline   []engine.Check // what only --engine inline needs
+	process  bool           // a process was checked, too
+	readable bool           // dump and leaks work for it
 }
 
 // print writes the table and which commands work, and returns errReported when a
@@ -158,17 +161,28 @@ func (v *verdict) print(t *terminal, asJSON bool) error {
 	if err := v.write(t, asJSON); err != nil {
 		return outputError(err, "")
 	}
-	bad := 0
-	for _, c := range v.checks {
-		if c.Status == engine.CheckFail {
-			bad++
-		}
-	}
+	bad := failures(v.checks)
 	t.notef("%s", v.works(bad))
+	if n := failures(v.inline); n > 0 {
+		t.notef("--engine inline does not work: %d of its %d checks failed", n, len(v.inline))
+	} else {
+		t.notef("--engine inline works, too")
+	}
 	if bad > 0 {
 		return errReported
 	}
 	return nil
+}
+
+// failures counts the checks that failed.
+func failures(checks []engine.Check) int {
+	n := 0
+	for _, c := range checks {
+		if c.Status == engine.CheckFail {
+			n++
+		}
+	}
+	return n
 }
 
 // works says which commands work if bad checks failed.
@@ -189,10 +203,10 @@ func (v *verdict) works(bad int) string {
 
 func (v *verdict) write(t *terminal, asJSON bool) error {
 	if !asJSON {
-		return printCheckTable(t, v.checks)
+		return printCheckTable(t, slices.Concat(v.checks, v.inline))
 	}
 	enc := json.NewEncoder(t.Out)
-	for _, c := range v.checks {
+	for _, c := range slices.Concat(v.checks, v.inline) {
 		if err := enc.Encode(c); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -31,9 +32,13 @@ func TestDoctorWorks(t *testing.T) {
 func TestCheckProcess(t *testing.T) {
 	p := testenv.Start(t, testenv.BuildTarget(t, "still", testenv.Build{}))
 	p.WaitLine("held")
-	checks, readable := checkProcess(p.PID())
-	if !readable || len(checks) != 6 || checks[2].Name != "memory" || checks[2].Status != engine.CheckOK {
-		t.Errorf("%v, %+v", readable, checks)
+	var v verdict
+	v.checkProcess(p.PID())
+	if !v.readable || len(v.checks) != 6 || v.checks[2].Name != "memory" || v.checks[2].Status != engine.CheckOK {
+		t.Errorf("%+v", v)
+	}
+	if runtime.GOARCH == "amd64" && (failures(v.inline) != 0 || len(v.inline) < 7) {
+		t.Errorf("checks of the inline engine: %+v", v.inline)
 	}
 	other := exec.Command("sleep", "60")
 	if err := other.Start(); err != nil {
@@ -41,8 +46,9 @@ func TestCheckProcess(t *testing.T) {
 	}
 	defer other.Wait()
 	defer other.Process.Kill()
-	checks, readable = checkProcess(other.Process.Pid)
-	if last := checks[len(checks)-1]; readable || last.Name != "Go runtime" || last.Status != engine.CheckFail {
-		t.Errorf("sleep, PID %d: %v, %+v", other.Process.Pid, readable, checks)
+	v = verdict{}
+	v.checkProcess(other.Process.Pid)
+	if last := v.checks[len(v.checks)-1]; v.readable || last.Name != "Go runtime" || last.Status != engine.CheckFail {
+		t.Errorf("sleep, PID %d: %+v", other.Process.Pid, v)
 	}
 }

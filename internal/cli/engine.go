@@ -1,14 +1,18 @@
 package cli
 
 import (
+	"errors"
 	"strconv"
+	"time"
 
 	"github.com/spf13/pflag"
 
 	"gopherscope/internal/engine"
 	"gopherscope/internal/engine/ebpf"
 	"gopherscope/internal/engine/inline"
+	"gopherscope/internal/gobinary"
 	"gopherscope/internal/process"
+	"gopherscope/internal/ptrace"
 )
 
 // engineOptions say how a process is traced.
@@ -41,6 +45,24 @@ func (o *engineOptions) check() error {
 	return err
 }
 
+// explainInline adds the way out to the refusal of the inline engine.
+func explainInline(err error) error {
+	switch {
+	case errors.Is(err, inline.ErrOwned):
+		return withHint(err, "end the other trace first, or use --engine ebpf")
+	case errors.Is(err, inline.ErrText):
+		return withHint(err, "a debugger or another tracer is at work on the process: end it, or use --engine ebpf")
+	case errors.Is(err, ptrace.ErrTraced):
+		return withHint(err, "end that trace first, or use --engine ebpf, which needs no ptrace")
+	case errors.Is(err, inline.ErrUnfit), errors.Is(err, inline.ErrNoSpace), errors.Is(err, ptrace.ErrDeadline),
+		errors.Is(err, ptrace.ErrShadowStack), errors.Is(err, ptrace.ErrScratch), errors.Is(err, gobinary.ErrWindow), errors.Is(err, gobinary.ErrNotYet):
+		return withHint(err, "nothing was changed; use --engine ebpf; gopherscope doctor PID lists what the inline engine needs")
+	case errors.Is(err, ptrace.ErrPermission):
+		return withHint(err, "needs CAP_SYS_PTRACE, or the same user and kernel.yama.ptrace_scope=0; or use --engine ebpf")
+	}
+	return err
+}
+
 // ringBytes is the size asked for; 0 means the engine's default.
 func (o *engineOptions) ringBytes() (int, error) {
 	if o.ring == "" {
@@ -49,20 +71,41 @@ func (o *engineOptions) ringBytes() (int, error) {
 	return parseSize(o.ring)
 }
 
+// advise says in a line that the inline engine would work, and how much cheaper it would
+// be, when nobody chose the other.
+func (s *session) advise() {
+	if s.opts.name != engineAuto || s.proc == nil || s.launched != nil {
+		return
+	}
+	ns, ok := inline.Works(s.target)
+	if !ok {
+		return
+	}
+	cost, err := s.engine.Cost()
+	if err != nil || cost.NsPerUprobe < ns {
+		return
+	}
+	s.term.notef("note: --engine inline would work here: a change would cost the process some %.0f ns instead of %v",
+		ns, time.Duration(cost.NsPerUprobe).Round(100*time.Nanosecond))
+}
+
 // attach starts the engine.
-func (s *session) attach(o engineOptions) (engine.Engine, error) {
-	ring, err := o.ringBytes()
+func (s *session) attach() (engine.Engine, error) {
+	ring, err := s.opts.ringBytes()
 	if err != nil {
 		return nil, err
 	}
-	if o.name == engineInline {
+	if s.opts.name == engineInline {
 		opts := &inline.Options{RingBytes: ring}
 		if s.launched != nil {
 			opts.OnTracer = s.launched.OnTracer
 		}
 		eng, err := inline.Start(s.target, opts)
 		if err != nil {
-			return nil, err
+			return nil, explainInline(err)
+		}
+		if pause, threads := eng.Pause(); threads > 0 {
+			s.term.notef("attached: %d threads stopped for %v", threads, pause.Round(10*time.Microsecond))
 		}
 		return eng, nil
 	}

@@ -25,26 +25,27 @@ type session struct {
 	stopped  time.Time
 	cpu      time.Duration // of the target when the trace began
 	execs    bool          // the target executes another program now
+	opts     engineOptions
 }
 
 // startSession opens and validates the operand, launches it if it is a
 // command, and attaches. Nothing stays attached or running after an error.
 func startSession(t *terminal, op operand, o engineOptions) (*session, error) {
-	s := &session{term: t}
-	if err := s.start(op, o); err != nil {
+	s := &session{term: t, opts: o}
+	if err := s.start(op); err != nil {
 		return nil, errors.Join(err, s.abandon())
 	}
 	return s, nil
 }
 
-func (s *session) start(op operand, o engineOptions) error {
+func (s *session) start(op operand) error {
 	if err := s.open(op); err != nil {
 		return err
 	}
 	for _, note := range s.target.Notes {
 		s.term.notef("note: %s", note)
 	}
-	eng, err := s.attach(o)
+	eng, err := s.attach()
 	if err != nil {
 		return fmt.Errorf("attach: %w", err)
 	}
@@ -97,6 +98,7 @@ func (s *session) run(ctx context.Context, duration time.Duration, emit func(*ev
 	if err := s.seed(ctx, watch); err != nil {
 		return err
 	}
+	s.advise()
 	if duration > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, s.started.Add(duration))

@@ -181,6 +181,19 @@ func (p *Process) CPUTime() (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
+// Status is one field of the main thread's status file, as proc_pid_status(5) names it. A
+// field that this kernel does not have is "0".
+func (p *Process) Status(name string) (string, error) {
+	text, err := p.read("status")
+	if err != nil {
+		return "", err
+	}
+	if value, ok := statusField(text, name); ok && value != "" {
+		return value, nil
+	}
+	return "0", nil
+}
+
 // Threads are the numbers of the process's threads in this process's own PID
 // namespace, in ascending order. Threads come and go meanwhile.
 func (p *Process) Threads() ([]int, error) {

@@ -82,17 +82,20 @@ func Start(t *target.Target, opts *Options) (*Engine, error) {
 	if err := t.CheckArch(); err != nil {
 		return nil, err
 	}
-	if _, err := tsc.Check(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnfit, err)
-	}
-	sites, err := plan(t)
-	if err != nil {
+	if err := refuse(CheckHost()); err != nil {
 		return nil, err
 	}
 	if opts.OnTracer == nil {
 		if _, err := Clean(t); err != nil {
 			return nil, err
 		}
+		if err := refuse(CheckProcess(t)); err != nil {
+			return nil, err
+		}
+	}
+	sites, err := plan(t)
+	if err != nil {
+		return nil, err
 	}
 	e := &Engine{sites: sites, seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
 	if err := e.start(t, opts); err != nil {
