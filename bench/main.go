@@ -5,6 +5,7 @@
 //   - Go's own tracer, runtime/trace, writing to nowhere;
 //   - an empty BPF program at gopherscope's probe sites: the traps alone;
 //   - gopherscope, as a user runs it, writing to /dev/null;
+//   - the same with its inline engine, printing every event and printing none;
 //   - the design of the tutorial that gopherscope began as: one uprobe at
 //     runtime.casgstatus, and the reader woken for each event.
 //
@@ -22,6 +23,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -93,6 +95,9 @@ func bench(w io.Writer, o options) (err error) {
 		runs = append(runs, r)
 	}
 	gs := goals(runs)
+	if runtime.GOARCH == "amd64" {
+		gs = append(gs, inlineGoals(runs)...)
+	}
 	printGoals(w, gs)
 	if o.json == "" {
 		return nil

@@ -72,10 +72,10 @@ func (r run) print(w io.Writer) {
 		if v.name == untraced {
 			fmt.Fprint(tw, "-\t-\t")
 		} else {
-			fmt.Fprintf(tw, "%.0f\t%s\t", (median(ns)-base)/changes, spread(v.toEmpty))
+			fmt.Fprintf(tw, "%.1f\t%s\t", (median(ns)-base)/changes, spread(v.toEmpty))
 		}
 		if u := v.usage; u.events > 0 {
-			fmt.Fprintf(tw, "%.0f\t%d\t%.2f\t%d MB\n", float64(u.events)/v.took().Seconds(), u.lost, u.cpuSeconds(), u.rss>>20)
+			fmt.Fprintf(tw, "%.0f\t%d\t%.3f\t%d MB\n", float64(u.events)/v.took().Seconds(), u.lost, u.cpuSeconds(), u.rss>>20)
 		} else {
 			fmt.Fprint(tw, "-\t-\t-\t-\n")
 		}

@@ -103,3 +103,31 @@ func TestPrint(t *testing.T) {
 		}
 	}
 }
+
+func TestInlineGoals(t *testing.T) {
+	with := func(trace, inline result) []result {
+		res := append(theResults(), trace, inline)
+		for i := range res {
+			res[i].slower, res[i].toEmpty = nil, nil
+		}
+		compare(res)
+		return res
+	}
+	gs := inlineGoals([]run{
+		{workload{onOneCPU: true}, with(rounds(goTracer, usage{}, 200, 400, 200), rounds(inlineChecked, usage{events: 100, cpu: 4 * time.Microsecond}, 120, 240, 120))},
+		{workload{}, with(rounds(goTracer, usage{}, 200, 400, 200), rounds(inlineChecked, usage{events: 100, lost: 2, cpu: 4 * time.Microsecond}, 160, 320, 160))},
+		{workload{rate: true}, with(rounds(goTracer, usage{}, 150, 300, 150), rounds(inlineChecked, usage{}, 120, 240, 120))},
+	})
+	want := []struct {
+		measured float64
+		pass     bool
+	}{{0.2, true}, {1.2, true}, {1.6, false}, {0.8, true}, {0.04, true}, {2, false}}
+	if len(gs) != len(want) {
+		t.Fatalf("%d goals, want %d", len(gs), len(want))
+	}
+	for i, w := range want {
+		if math.Abs(gs[i].Measured-w.measured) > 1e-9 || gs[i].Pass != w.pass {
+			t.Errorf("%s: %v, pass %v, want %v, %v", gs[i].Text, gs[i].Measured, gs[i].Pass, w.measured, w.pass)
+		}
+	}
+}

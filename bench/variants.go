@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -44,16 +45,20 @@ type usage struct {
 // the target.
 func variants(tool, self, path string) []variant {
 	trace := []string{"trace", "-o", os.DevNull}
-	return []variant{
+	vs := []variant{
 		{untraced, func(*target) (func() (usage, error), error) {
 			return func() (usage, error) { return usage{}, nil }, nil
 		}},
-		{"runtime/trace", runtimeTrace},
+		{goTracer, runtimeTrace},
 		{"gopherscope text", reader(attachedTool, tool, trace...)},
 		{empty, emptyProgram},
 		{ours, reader(attachedTool, tool, append(trace, "--json")...)},
 		{rival, reader(attachedTutorial, self, tutorialCommand, path)},
 	}
+	if runtime.GOARCH == "amd64" {
+		vs = append(vs, inlineVariants(tool)...)
+	}
+	return vs
 }
 
 // runtimeTrace is Go's own tracer, in the target.
@@ -94,6 +99,7 @@ const (
 	longestSettle    = 10 * time.Second
 	attachedTool     = 550 * time.Millisecond
 	attachedTutorial = 50 * time.Millisecond
+	attachedInline   = 100 * time.Millisecond
 )
 
 // settleEnd is how long a reader gets to read what is left.

@@ -116,46 +116,77 @@ func (f *File) windowFunc(fn string) (Func, []byte, error) {
 //	push rbp; mov rbp, rsp; sub rsp, N (or add rsp, -N)       Go 1.21+
 //	sub rsp, N; mov [rsp+M], rbp; lea rbp, [rsp+M]            before
 //
-// It is false when there is no frame.
+// Each comes once at most, in this order. It is false when there is no frame.
 func x86Prologue(code []byte) (int, bool) {
-	off, frame := 0, false
+	off, step := 0, prologueStart
 	for off < len(code) {
 		in, err := decodeX86(code[off:])
-		if err != nil || !x86MakesFrame(code, off, in) {
+		if err != nil {
 			break
 		}
-		frame = frame || x86MovesSP(in)
+		next := x86PrologueStep(code, off, in)
+		if next <= step {
+			break
+		}
+		step = next
 		off += in.Len
 	}
-	return off, frame && off > 0
+	return off, step >= prologueFrame
 }
 
-// x86MovesSP says whether in makes room on the stack.
-func x86MovesSP(in x86asm.Inst) bool {
-	return in.Op == x86asm.PUSH || (in.Op == x86asm.SUB || in.Op == x86asm.ADD) && in.Args[0] == x86asm.RSP
-}
+// The steps of a prologue, in order.
+const (
+	prologueStart   = iota
+	prologueLimit   // lea r12, [rsp-N]
+	prologueCompare // cmp with g.stackguard0
+	prologueCheck   // the branch to morestack
+	prologuePush    // push rbp
+	prologueBase    // mov rbp, rsp
+	prologueFrame   // sub rsp, N
+	prologueSave    // mov [rsp+M], rbp
+	prologueSaved   // lea rbp, [rsp+M]
+)
 
-// x86MakesFrame says whether the instruction at off belongs to a prologue.
-func x86MakesFrame(code []byte, off int, in x86asm.Inst) bool {
+// x86PrologueStep is the step that the instruction at off is, 0 if it is none.
+func x86PrologueStep(code []byte, off int, in x86asm.Inst) int {
 	dst, src := in.Args[0], in.Args[1]
-	mem := func(a x86asm.Arg, base x86asm.Reg) bool {
+	mem := func(a x86asm.Arg, base x86asm.Reg) (int64, bool) {
 		m, ok := a.(x86asm.Mem)
-		return ok && m.Base == base && m.Index == 0 && m.Segment == 0
+		return m.Disp, ok && m.Base == base && m.Index == 0 && m.Segment == 0
 	}
 	switch in.Op {
-	case x86asm.PUSH:
-		return dst == x86asm.RBP
-	case x86asm.SUB, x86asm.ADD:
-		_, imm := src.(x86asm.Imm)
-		return dst == x86asm.RSP && imm
-	case x86asm.MOV:
-		return dst == x86asm.RBP && src == x86asm.RSP || mem(dst, x86asm.RSP) && src == x86asm.RBP
 	case x86asm.LEA:
-		return (dst == x86asm.RBP || dst == x86asm.R12) && mem(src, x86asm.RSP)
+		disp, ok := mem(src, x86asm.RSP)
+		switch {
+		case ok && dst == x86asm.R12 && int32(disp) < 0:
+			return prologueLimit
+		case ok && dst == x86asm.RBP && int32(disp) > 0:
+			return prologueSaved
+		}
 	case x86asm.CMP:
-		return (dst == x86asm.RSP || dst == x86asm.R12) && mem(src, x86asm.R14)
+		if _, ok := mem(src, x86asm.R14); ok && (dst == x86asm.RSP || dst == x86asm.R12) {
+			return prologueCompare
+		}
+	case x86asm.PUSH:
+		if dst == x86asm.RBP {
+			return prologuePush
+		}
+	case x86asm.MOV:
+		if dst == x86asm.RBP && src == x86asm.RSP {
+			return prologueBase
+		}
+		if _, ok := mem(dst, x86asm.RSP); ok && src == x86asm.RBP {
+			return prologueSave
+		}
+	case x86asm.SUB, x86asm.ADD:
+		if _, imm := src.(x86asm.Imm); imm && dst == x86asm.RSP {
+			return prologueFrame
+		}
 	}
-	return x86StackCheck(code, off, in)
+	if x86StackCheck(code, off, in) {
+		return prologueCheck
+	}
+	return prologueStart
 }
 
 // x86Window is the window at off in a function's code, linked at entry.
@@ -173,7 +204,10 @@ func x86Window(code []byte, entry uint64, off int) (Window, error) {
 		if at < 0 || at >= len(code) || !starts[at] {
 			return bad("not the start of an instruction")
 		}
-		if n > 0 && targets[at] {
+		if targets[at] && n == 0 {
+			return bad("a branch goes to it: what is live there is not known")
+		}
+		if targets[at] {
 			return bad("a branch goes into it")
 		}
 		in, err := decodeX86(code[at:])
@@ -209,7 +243,7 @@ func x86Flow(code []byte) (starts, targets map[int]bool, err error) {
 		switch {
 		case direct && in.Op != x86asm.CALL:
 			targets[off+in.Len+int(rel)] = true
-		case in.Op == x86asm.JMP:
+		case in.Op == x86asm.JMP || in.Op == x86asm.LJMP:
 			err = fmt.Errorf("jump through a register or table at +%#x", off)
 			return false
 		}
@@ -236,6 +270,9 @@ func x86Movable(code []byte, in x86asm.Inst) bool {
 	default:
 		return false
 	}
+	if dst, ok := in.Args[0].(x86asm.Reg); ok && x86Frame[dst] && in.Op != x86asm.CMP && in.Op != x86asm.TEST {
+		return false // the unwinder knows the frame by the program counter
+	}
 	for _, a := range in.Args {
 		switch a := a.(type) {
 		case x86asm.Mem:
@@ -251,6 +288,12 @@ func x86Movable(code []byte, in x86asm.Inst) bool {
 		}
 	}
 	return true
+}
+
+// x86Frame has the registers of the frame under all their names.
+var x86Frame = map[x86asm.Reg]bool{
+	x86asm.RSP: true, x86asm.ESP: true, x86asm.SP: true, x86asm.SPB: true,
+	x86asm.RBP: true, x86asm.EBP: true, x86asm.BP: true, x86asm.BPB: true,
 }
 
 // x86RIPRelative says whether an operand is at a distance from the instruction.

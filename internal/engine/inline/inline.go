@@ -59,6 +59,8 @@ type Engine struct {
 	names   threadNames
 	perHit  float64 // ns
 	stopped bool
+	drained time.Time                // when the rings were last drained
+	period  time.Duration            // between two drains
 	emit    func(*event.Event) error // of the Poll that is going on
 	taker   *taker
 	checked time.Time // when the process was last looked at
@@ -97,7 +99,7 @@ func Start(t *target.Target, opts *Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{sites: sites, seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
+	e := &Engine{sites: sites, period: minPeriod, drained: time.Now(), seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
 	if err := e.start(t, opts); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
@@ -203,6 +205,15 @@ const (
 	reapEvery  = time.Second
 )
 
+const (
+	// A drain comes when the fullest ring can be expected to be as full as enough, but
+	// neither sooner nor later after the one before than these: a wake-up costs a CPU
+	// some ten microseconds.
+	enough    = 0.04
+	minPeriod = 500 * time.Microsecond
+	maxPeriod = 10 * time.Millisecond
+)
+
 // Poll implements engine.Engine.
 func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 	e.emit = emit
@@ -214,7 +225,7 @@ func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 		if left <= 0 {
 			return nil
 		}
-		time.Sleep(min(left, maxPace))
+		time.Sleep(min(left, e.period))
 	}
 }
 
@@ -223,6 +234,9 @@ func (e *Engine) drain() error {
 	if err := e.clock.Refresh(); err != nil && !errors.Is(err, tsc.ErrJump) {
 		return err
 	}
+	now := time.Now()
+	e.pace(now.Sub(e.drained), e.rings.fullest())
+	e.drained = now
 	limit := tsc.Now()
 	if e.stopped {
 		limit = everything
@@ -231,6 +245,15 @@ func (e *Engine) drain() error {
 		return err
 	}
 	return e.look()
+}
+
+// pace sets the time to the next drain by how much has come since the last one.
+func (e *Engine) pace(since time.Duration, fill float64) {
+	next := maxPeriod
+	if fill > 0 {
+		next = time.Duration(min(float64(maxPeriod), float64(since)*enough/fill))
+	}
+	e.period = max(minPeriod, min(next, 2*e.period))
 }
 
 // look sees to the process: whether it still is the one that we traced, and whether

@@ -162,6 +162,17 @@ func (r *rings) relieve(least float64) (fullest float64) {
 	return fullest
 }
 
+// fullest is how full the fullest ring is, from 0 to 1.
+func (r *rings) fullest() float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	most := uint64(0)
+	for i := range r.list {
+		most = max(most, r.filled(&r.list[i]))
+	}
+	return float64(most) / float64(r.slots)
+}
+
 // filled is how many records are in a ring. A head that is behind what was taken, or
 // further ahead than the ring is long, was not written by the probes: what is there is
 // given up.

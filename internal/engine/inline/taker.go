@@ -14,10 +14,10 @@ import (
 // kernel lets us (CAP_SYS_NICE). It takes the records only if they do: as a rule the one
 // who drains does, in whose CPU's cache they then are.
 const (
-	// minPace and maxPace bound the time between two takes: it follows how full the
-	// rings get.
+	// minPace and maxPace bound the time between two looks: a thread that does nothing else
+	// fills its ring in 6 ms or more.
 	minPace = 250 * time.Microsecond
-	maxPace = time.Millisecond
+	maxPace = 4 * time.Millisecond
 	// A ring that is fuller than crowded is emptied, and looked at sooner the next time;
 	// when all are emptier than calm, later.
 	crowded, calm = 0.30, 0.10

@@ -1,0 +1,61 @@
+package main
+
+import "os"
+
+// The variants of the inline engine: with every event printed, and with every event
+// merged, checked and counted, but for none printed, as of a view that aggregates.
+const (
+	inlinePrints  = "inline --json"
+	inlineChecked = "inline, none printed"
+	goTracer      = "runtime/trace"
+)
+
+// noGoroutine is a goid that there is none of.
+const noGoroutine = "9223372036854775807"
+
+func inlineVariants(tool string) []variant {
+	trace := []string{"trace", "--engine", "inline", "-o", os.DevNull}
+	return []variant{
+		{inlinePrints, reader(attachedInline, tool, append(trace[:len(trace):len(trace)], "--json")...)},
+		{inlineChecked, reader(attachedInline, tool, append(trace, "--goid", noGoroutine)...)},
+	}
+}
+
+// inlineGoals judge the inline engine, next to Go's own tracer in the same rounds.
+func inlineGoals(runs []run) []goal {
+	var added, one, more, http []float64
+	var u usage
+	for _, r := range runs {
+		none, rival, us := find(r.results, untraced), find(r.results, goTracer), find(r.results, inlineChecked)
+		u.events += us.usage.events
+		u.lost += us.usage.lost
+		u.cpu += us.usage.cpu
+		for k, s := range us.rounds {
+			switch base := none.rounds[k].ns(); {
+			case r.workload.rate:
+				http = append(http, s.ns()/rival.rounds[k].ns())
+			case r.workload.onOneCPU:
+				one = append(one, us.slower[k])
+				added = append(added, (s.ns()-base)/(rival.rounds[k].ns()-base))
+			default:
+				more = append(more, us.slower[k])
+			}
+		}
+	}
+	var gs []goal
+	add := func(text string, rounds []float64, atMost float64) {
+		if len(rounds) > 0 {
+			gs = append(gs, goal{Text: "inline: " + text, Measured: median(rounds), AtMost: atMost})
+		}
+	}
+	add("added ns a transition, to those of runtime/trace, on one CPU", added, 0.25)
+	add("slowdown of ping-pong on one CPU", one, 1.35)
+	add("slowdown of ping-pong on all CPUs", more, 1.5)
+	add("time of an HTTP request, to that under runtime/trace", http, 1)
+	add("reader's CPU seconds for a million events, all workloads", []float64{u.cpuSeconds()}, 0.05)
+	add("events lost", []float64{float64(u.lost)}, 0)
+	for i := range gs {
+		gs[i].Pass = gs[i].Measured <= gs[i].AtMost
+	}
+	return gs
+}
