@@ -141,6 +141,31 @@ func (in *injection) verifyText() error {
 	return nil
 }
 
+// verifyHooks looks whether the bytes at the sites still are as they were left. Where a
+// uprobe is put on a call, the kernel executes the call as it is in the file and
+// nothing is recorded.
+func (in *injection) verifyHooks() error {
+	reads := make([]process.MemRead, len(in.prog.hooks))
+	for i := range in.prog.hooks {
+		h := &in.prog.hooks[i]
+		reads[i] = process.MemRead{Addr: h.addr, Buf: make([]byte, int(h.at-h.addr)+len(h.patch))}
+	}
+	if _, err := in.proc.ReadMany(reads); err != nil {
+		return err
+	}
+	for i := range in.prog.hooks {
+		h := &in.prog.hooks[i]
+		want := h.patch
+		if h.window == nil {
+			want = append([]byte{0xe8}, h.patch...)
+		}
+		if !bytes.Equal(reads[i].Buf, want) {
+			return fmt.Errorf("%w: % x at %#x instead of % x: changes are no longer seen", ErrText, reads[i].Buf, h.addr, want)
+		}
+	}
+	return nil
+}
+
 // ErrText is code in memory that is not that of the file: a breakpoint, a uprobe or
 // another tool is there.
 var ErrText = errors.New("the process's code was changed by somebody else")

@@ -64,7 +64,7 @@ type Engine struct {
 	emit    func(*event.Event) error // of the Poll that is going on
 	taker   *taker
 	checked time.Time // when the process was last looked at
-	reaped  time.Time
+	tended  time.Time // when its code and threads were last looked at
 	execed  bool
 	rec     probes.Record
 }
@@ -202,7 +202,7 @@ func (e *Engine) Seed(ev *event.Event) { e.seq.Seed(ev) }
 
 const (
 	checkEvery = 100 * time.Millisecond
-	reapEvery  = time.Second
+	tendEvery  = time.Second
 )
 
 const (
@@ -274,8 +274,14 @@ func (e *Engine) look() error {
 		e.seq.Forget(pid)
 		return e.emit(&event.Event{Kind: event.Exec, Time: at, PID: pid, TID: pid})
 	}
-	if now.Sub(e.reaped) >= reapEvery && e.rings.inUse() > len(e.rings.list)/2 {
-		e.reaped = now
+	if e.execed || now.Sub(e.tended) < tendEvery {
+		return nil
+	}
+	e.tended = now
+	if err := e.in.verifyHooks(); err != nil && !gone(e.in.proc) {
+		return err
+	}
+	if e.rings.inUse() > len(e.rings.list)/2 {
 		if alive, err := e.names.alive(); err == nil {
 			e.rings.reap(now.UnixNano(), alive, e.in.fd)
 		}
