@@ -19,6 +19,8 @@ import (
 type engineOptions struct {
 	name string // auto, ebpf or inline
 	ring string // a size, or "" for the engine's default
+
+	stacks bool // of goroutines that park
 }
 
 // The engines by name.
@@ -40,6 +42,9 @@ func (o *engineOptions) check() error {
 	case engineAuto, engineEBPF, engineInline:
 	default:
 		return usagef("--engine %q is none of auto, ebpf, inline", o.name)
+	}
+	if o.stacks && o.name != engineInline {
+		return usagef("--stacks needs --engine inline")
 	}
 	_, err := o.ringBytes()
 	return err
@@ -96,7 +101,7 @@ func (s *session) attach() (engine.Engine, error) {
 		return nil, err
 	}
 	if s.opts.name == engineInline {
-		opts := &inline.Options{RingBytes: ring}
+		opts := &inline.Options{RingBytes: ring, Stacks: s.opts.stacks}
 		if s.launched != nil {
 			opts.OnTracer = s.launched.OnTracer
 		}

@@ -124,6 +124,7 @@ choose what is printed; the summary counts everything.`,
 	fl.StringArrayVar(&f.opts.filter.reasons, "reason", nil, "only changes to waiting for this reason, such as 'chan receive'")
 	fl.StringVar(&f.createdBy, "created-by", "", "only goroutines created by a function that matches this regexp")
 	f.opts.engine.flags(fl)
+	fl.BoolVar(&f.opts.engine.stacks, "stacks", false, "say where goroutines park: the stack in --json, its innermost line otherwise (needs --engine inline)")
 	fl.SortFlags = false
 	return cmd
 }
@@ -176,6 +177,9 @@ func runTrace(ctx context.Context, t *terminal, o *traceOptions) (err error) {
 	tr := &tracer{opts: o, clock: clk, states: gstate.NewTracker(), out: report.NewText(out, clk), sink: out}
 	if o.json {
 		tr.out = report.NewJSON(out, clk)
+	}
+	if o.engine.stacks {
+		tr.out.Stacks(s.engine.Stack)
 	}
 	if err := tr.out.Flush(); err != nil {
 		return outputError(err, o.output)

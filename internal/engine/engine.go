@@ -34,6 +34,10 @@ type Engine interface {
 	// nothing has been emitted, in which state it is.
 	Seed(e *event.Event)
 
+	// Stack is the stack that events name by this number, innermost frame first;
+	// nil if there is none. The slice must not be changed.
+	Stack(id uint32) []event.Location
+
 	// Stop ends the trace: no change that is made after it is emitted. Events
 	// made before it can still be polled.
 	Stop() error

@@ -46,6 +46,7 @@ type Event struct {
 	Reason string           // the wait reason when To is Waiting, in the runtime's words; of a Snapshot "" if unknown
 	Waker  uint64           // the goroutine that made this one runnable; 0 if the scheduler did
 	Since  int64            // of a Snapshot: it waits since then at least, by the runtime's notes; CLOCK_MONOTONIC, ns; 0 if unknown
+	Stack  uint32           // where the goroutine parks, by the engine's number (engine.Engine.Stack); 0 if it was not taken
 	Birth  *Birth           // non-nil on the event that creates a goroutine, and on a Snapshot where it is known
 }
 

@@ -63,6 +63,16 @@ func (j *jsonWriter) Event(e *event.Event, c gstate.Change) error {
 		}
 	}
 	b = appendOrigin(b, e.Birth)
+	if stack := j.stackOf(e); stack != nil {
+		b = append(b, `,"stack":[`...)
+		for i, frame := range stack {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendLocation(b, frame)
+		}
+		b = append(b, ']')
+	}
 	if c.Violation {
 		b = append(b, `,"violation":true`...)
 	}

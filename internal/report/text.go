@@ -4,6 +4,7 @@ import (
 	"io"
 	"path"
 	"strconv"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -95,6 +96,7 @@ func (t *textWriter) Event(e *event.Event, c gstate.Change) error {
 	}
 	pad(reasonWidth)
 	b = appendDetail(b, e)
+	b = appendPark(b, t.stackOf(e))
 	if c.Violation {
 		b = append(b, "  (violation: a change before this one is missing)"...)
 	}
@@ -150,6 +152,20 @@ func appendDetail(b []byte, e *event.Event) []byte {
 		return append(b, "coroutine switch"...)
 	case event.ViaSuspend:
 		return append(b, "stack scan"...)
+	}
+	return b
+}
+
+// appendPark says which code waits: the innermost that is not the runtime's or package
+// sync's.
+func appendPark(b []byte, stack []event.Location) []byte {
+	for _, l := range stack {
+		if pkg, _, _ := strings.Cut(l.Func, "."); pkg == "runtime" || pkg == "sync" || strings.HasPrefix(pkg, "internal/") {
+			continue
+		}
+		b = append(append(b, "in "...), printable(l.Func)...)
+		b = append(append(b, " at "...), printable(path.Base(l.File))...)
+		return strconv.AppendInt(append(b, ':'), int64(l.Line), 10)
 	}
 	return b
 }

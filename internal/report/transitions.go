@@ -12,6 +12,9 @@ type Transitions interface {
 	// Event writes one event and what is known beyond it, where the format has a
 	// line for it. The line may stay in a buffer until Flush.
 	Event(e *event.Event, c gstate.Change) error
+	// Stacks says what stack an event's number stands for, innermost frame first.
+	// Without it no stacks are written.
+	Stacks(stack func(id uint32) []event.Location)
 	// Summary writes the end of the stream, where the format has one.
 	Summary(s *Summary) error
 	// Flush hands everything to the underlying writer.
@@ -32,6 +35,19 @@ type buffer struct {
 	w   io.Writer
 	b   []byte
 	err error
+
+	stack func(id uint32) []event.Location // nil without stacks
+}
+
+// Stacks implements Transitions.
+func (b *buffer) Stacks(stack func(id uint32) []event.Location) { b.stack = stack }
+
+// stackOf is the event's stack; nil if it has none.
+func (b *buffer) stackOf(e *event.Event) []event.Location {
+	if b.stack == nil || e.Stack == 0 {
+		return nil
+	}
+	return b.stack(e.Stack)
 }
 
 func (b *buffer) line(p []byte) error {

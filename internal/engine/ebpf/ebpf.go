@@ -246,6 +246,9 @@ func (e *Engine) Follow(pid int) error {
 // Seed implements engine.Engine.
 func (e *Engine) Seed(ev *event.Event) { e.seq.Seed(ev) }
 
+// Stack implements engine.Engine: no stacks are taken.
+func (e *Engine) Stack(uint32) []event.Location { return nil }
+
 // Stop implements engine.Engine.
 func (e *Engine) Stop() error { return e.enable(0) }
 

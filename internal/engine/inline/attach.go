@@ -77,7 +77,7 @@ func (in *injection) whileStopped(f func(s *ptrace.Stopped) error) error {
 }
 
 // prepare finds out about the process and where everything goes.
-func prepare(t *target.Target, sites []probes.Site, ringCount, ringBytes int) (*injection, error) {
+func prepare(t *target.Target, sites []probes.Site, sh shape) (*injection, error) {
 	in, err := newInjection(t)
 	if err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func prepare(t *target.Target, sites []probes.Site, ringCount, ringBytes int) (*
 	if err != nil {
 		return nil, errors.Join(err, in.release())
 	}
-	in.prog, err = build(t, sites, base, ringCount, ringBytes)
+	in.prog, err = build(t, sites, base, sh)
 	if err == nil {
 		err = in.verifyText()
 	}
@@ -171,8 +171,8 @@ func (in *injection) verifyHooks() error {
 var ErrText = errors.New("the process's code was changed by somebody else")
 
 // place makes the mappings in the process and opens the rings here.
-func (in *injection) place(ringCount, ringBytes int) error {
-	size := ringsSize(ringCount, ringBytes)
+func (in *injection) place(sh shape) error {
+	size := ringsSize(sh.rings, sh.ringBytes)
 	base := in.prog.base
 	var rings uint64
 	err := in.inject(func(r *ptrace.Remote) error {

@@ -172,7 +172,7 @@ func checkCode(t *target.Target) []engine.Check {
 	if err != nil {
 		return []engine.Check{failed(c, useEBPF, "%v", err)}
 	}
-	in, err := prepare(t, sites, minRings, pageSize)
+	in, err := prepare(t, sites, shape{rings: minRings, ringBytes: pageSize})
 	switch {
 	case errors.Is(err, ErrNoSpace):
 		return []engine.Check{failed(space, useEBPF, "%v", err)}

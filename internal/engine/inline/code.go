@@ -57,8 +57,10 @@ type program struct {
 }
 
 // templateOf names the section of asm/probe_amd64.S that a site needs.
-func templateOf(s *probes.Site) string {
+func templateOf(s *probes.Site, stacks bool) string {
 	switch {
+	case stacks && s.Parks():
+		return "park"
 	case s.Prog == probes.OnCas:
 		return "cas"
 	case s.Prog == probes.OnBirth && s.Flags&probes.GInArg1 != 0:
@@ -76,6 +78,7 @@ func templateOf(s *probes.Site) string {
 // builder lays the code out.
 type builder struct {
 	program
+	shape     shape
 	bin       *gobinary.File
 	bias      uint64
 	templates templates
@@ -89,22 +92,29 @@ type body struct {
 	exit     uint64
 }
 
-// build makes the code for a mapping at base. ringCount and ringBytes are those of
-// the rings.
-func build(t *target.Target, sites []probes.Site, base uint64, ringCount, ringBytes int) (*program, error) {
+// shape is what the code depends on besides the target.
+type shape struct {
+	rings     int // a power of two
+	ringBytes int // of each, likewise
+	stacks    bool
+}
+
+// build makes the code for a mapping at base.
+func build(t *target.Target, sites []probes.Site, base uint64, sh shape) (*program, error) {
 	ts, err := loadTemplates()
 	if err != nil {
 		return nil, err
 	}
 	b := &builder{
-		program: program{base: base}, bin: t.Bin, bias: t.Bias, templates: ts,
+		program: program{base: base}, shape: sh, bin: t.Bin, bias: t.Bias, templates: ts,
 		symbols: layoutSymbols(&t.Layout), bodies: map[body]uint64{},
 	}
 	b.symbols["CONTROL"] = int64(base + controlOffset)
-	b.symbols["RING_MASK"] = int64(ringCount - 1)
-	b.symbols["HEADERS_SIZE"] = int64(ringCount * headerBytes)
-	b.symbols["CAPACITY"] = int64(ringBytes / recordBytes)
-	b.symbols["SLOT_MASK"] = int64(ringBytes/recordBytes - 1)
+	b.symbols["RING_MASK"] = int64(sh.rings - 1)
+	b.symbols["HEADERS_SIZE"] = int64(sh.rings * headerBytes)
+	b.symbols["CAPACITY"] = int64(sh.ringBytes / recordBytes)
+	b.symbols["SLOT_MASK"] = int64(sh.ringBytes/recordBytes - 1)
+	b.symbols["RING_BYTES_MASK"] = int64(sh.ringBytes - 1)
 	for i := range sites {
 		if err := b.hook(uint8(i), &sites[i]); err != nil {
 			return nil, fmt.Errorf("probe site in %s: %w", sites[i].Func, err)
@@ -126,6 +136,7 @@ func layoutSymbols(l *target.Layout) symbols {
 	for name, off := range map[string]uint32{
 		"G_M": l.G.M, "G_GOID": l.G.GoID, "G_WAITREASON": l.G.WaitReason, "G_STATUS": l.G.Status,
 		"G_PARENT": l.G.ParentGoID, "G_GOPC": l.G.GoPC, "G_STARTPC": l.G.StartPC,
+		"G_SCHEDPC": l.G.SchedPC, "G_SCHEDBP": l.G.SchedBP, "G_STACKLO": l.G.StackLo, "G_STACKHI": l.G.StackHi,
 		"G_COROARG": l.G.CoroArg, "G_COROEXIT": l.G.CoroExit,
 		"M_ID": l.M.ID, "M_PROCID": l.M.ProcID, "M_P": l.M.P, "M_CURG": l.M.CurG,
 		"P_ID": l.P.ID, "CORO_GP": l.Coro.G,
@@ -169,7 +180,7 @@ func (b *builder) hook(index uint8, s *probes.Site) error {
 		}
 		exit = h.tail
 	}
-	entry, err := b.body(templateOf(s), exit, &h)
+	entry, err := b.body(templateOf(s, b.shape.stacks), exit, &h)
 	if err != nil {
 		return err
 	}

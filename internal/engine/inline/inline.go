@@ -35,6 +35,10 @@ type Options struct {
 	// one page. 0 means DefaultRingBytes.
 	RingBytes int
 
+	// Stacks has the stack of each goroutine that parks, up to 32 frames deep: see
+	// Engine.Stack.
+	Stacks bool
+
 	// OnTracer runs a function on the thread that traces the process already, when it was
 	// launched and has not run yet; nil otherwise.
 	OnTracer func(func(tid int) error) error
@@ -57,7 +61,8 @@ type Engine struct {
 	seq     *probes.Sequencer
 	sites   []probes.Site
 	names   threadNames
-	perHit  float64 // ns
+	stacks  *stackTable // nil without stacks
+	perHit  float64     // ns
 	stopped bool
 	drained time.Time                // when the rings were last drained
 	period  time.Duration            // between two drains
@@ -99,7 +104,11 @@ func Start(t *target.Target, opts *Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{sites: sites, period: minPeriod, drained: time.Now(), seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
+	var stacks *stackTable
+	if opts.Stacks {
+		stacks = newStackTable(t)
+	}
+	e := &Engine{sites: sites, stacks: stacks, period: minPeriod, drained: time.Now(), seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
 	if err := e.start(t, opts); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
@@ -137,17 +146,17 @@ func (e *Engine) start(t *target.Target, opts *Options) error {
 	if err != nil {
 		return err
 	}
-	count, size := ringCount(len(threads)), ringBytes(opts.RingBytes)
-	in, err := prepare(t, e.sites, count, size)
+	sh := shape{rings: ringCount(len(threads)), ringBytes: ringBytes(opts.RingBytes), stacks: opts.Stacks}
+	in, err := prepare(t, e.sites, sh)
 	if err != nil {
 		return err
 	}
 	in.tracer = opts.OnTracer
 	e.in = in
-	if err := in.place(count, size); err != nil {
+	if err := in.place(sh); err != nil {
 		return err
 	}
-	if e.rings, err = newRings(in.shared, in.what.Rings, count, size, e.isBirth); err != nil {
+	if e.rings, err = newRings(in.shared, in.what.Rings, sh.rings, sh.ringBytes, e.follow(opts.Stacks)); err != nil {
 		return err
 	}
 	if err := in.hookIn(); err != nil {
@@ -182,13 +191,25 @@ func ringBytes(n int) int {
 	return size
 }
 
-// isBirth says which records are the first of two: BORN in asm/probe_amd64.S.
-func (e *Engine) isBirth(site, from, to uint8) bool {
-	if goruntime.Status(from) != goruntime.Dead || int(site) >= len(e.sites) {
-		return false
+// follow says how many records belong to one: BORN and park in asm/probe_amd64.S.
+func (e *Engine) follow(stacks bool) func(*raw) int {
+	return func(w *raw) int {
+		index, from, to := w.what()
+		if int(index) >= len(e.sites) {
+			return 0
+		}
+		site := &e.sites[index]
+		switch {
+		case stacks && site.Parks():
+			return int(min(w.other(), maxDepth)+pcsInRecord-1) / pcsInRecord
+		case goruntime.Status(from) != goruntime.Dead:
+			return 0
+		}
+		if kind := site.KindAt(goruntime.Status(from), goruntime.Status(to)); kind == probes.Birth || kind == probes.BirthParked {
+			return 1
+		}
+		return 0
 	}
-	kind := e.sites[site].KindAt(goruntime.Status(from), goruntime.Status(to))
-	return kind == probes.Birth || kind == probes.BirthParked
 }
 
 // Name implements engine.Engine.
@@ -307,9 +328,13 @@ func (e *Engine) record(r *record) error {
 	rec.Site, rec.Reason, rec.From, rec.To = index, r.raw.reason(), goruntime.Status(from), goruntime.Status(to)
 	rec.TID, rec.PID, rec.M, rec.P = e.names.of(r.raw.tid(), r.ring.m), e.names.pid, r.ring.m, r.raw.p()
 	rec.Time, rec.GoID, rec.Other = e.clock.Mono(r.tsc), goid, r.raw.other()
-	rec.GoPC, rec.StartPC = 0, 0
-	if r.rest != nil {
-		rec.GoPC, rec.StartPC = linked(r.rest[0], e.in.tgt.Bias), linked(r.rest[1], e.in.tgt.Bias)
+	rec.GoPC, rec.StartPC, rec.Stack = 0, 0, 0
+	switch {
+	case len(r.rest) == 0:
+	case e.stacks != nil && site.Parks():
+		rec.Stack, rec.Other = e.stacks.id(r.rest, r.raw.other()), 0
+	default:
+		rec.GoPC, rec.StartPC = linked(r.rest[0][0], e.in.tgt.Bias), linked(r.rest[0][1], e.in.tgt.Bias)
 	}
 	if ev := e.seq.Event(&e.rec); ev != nil {
 		return e.emit(ev)
@@ -357,6 +382,14 @@ func (e *Engine) Cost() (engine.Cost, error) {
 		return engine.Cost{}, err
 	}
 	return engine.Cost{Hits: s.Hits, NsPerInline: e.perHit, Total: time.Duration(math.Round(float64(s.Hits.Inline) * e.perHit))}, nil
+}
+
+// Stack implements engine.Engine.
+func (e *Engine) Stack(id uint32) []event.Location {
+	if e.stacks == nil {
+		return nil
+	}
+	return e.stacks.frames(id)
 }
 
 // Pause is how long all threads of the process were stopped by the last attach or

@@ -15,7 +15,7 @@ import (
 func BenchmarkReader(b *testing.B) {
 	const count, ringBytes = minRings, 1 << 20
 	mem := make([]byte, ringsSize(count, ringBytes))
-	r, err := newRings(mem, 0, count, ringBytes, func(uint8, uint8, uint8) bool { return false })
+	r, err := newRings(mem, 0, count, ringBytes, func(*raw) int { return 0 })
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -42,7 +42,7 @@ const (
 type record struct {
 	tsc  uint64 // when; in a ring it never falls
 	raw  *raw
-	rest *raw  // the second record of a birth; nil of everything else
+	rest []raw // the records that belong to it; valid until the next record
 	ring *ring // where it was
 }
 
@@ -78,7 +78,6 @@ type ring struct {
 	next  int    // the first of these that has not been passed on
 	m     int64  // whose they are
 	key   uint64 // stamp of the first one, or a later one: never falls
-	half  raw    // the first record of a birth whose second is in the next batch
 	tid   uint32 // of the last record, in the target's PID namespace; 0: not known
 	extra bool   // its M serves one C thread after the other: it outlives its thread
 }
@@ -92,12 +91,14 @@ type rings struct {
 	list      []ring
 	slots     uint64 // records in a ring, a power of two
 	ringBytes int
-	isBirth   func(site, from, to uint8) bool
+	follow    func(*raw) int // how many records belong to one, up to maxFollow
 
 	heap    []*ring
 	rec     record
-	events  uint64 // records passed on, births once
-	invalid uint64 // records that make no sense
+	first   raw            // of rec, when a batch ends behind it
+	more    [maxFollow]raw // of rec
+	events  uint64         // records passed on, births once
+	invalid uint64         // records that make no sense
 
 	queued  int    // records that wait
 	corrupt uint64 // heads that make no sense
@@ -114,13 +115,13 @@ func recordsOffset(count int) int {
 }
 
 // newRings takes memory of ringsSize bytes, all zero. at is the target's address of
-// it. isBirth says which records are the first of two.
-func newRings(mem []byte, at uint64, count, ringBytes int, isBirth func(site, from, to uint8) bool) (*rings, error) {
+// it. follow says how many records belong to one, after it.
+func newRings(mem []byte, at uint64, count, ringBytes int, follow func(*raw) int) (*rings, error) {
 	powers := count&(count-1) == 0 && ringBytes&(ringBytes-1) == 0
 	if !powers || count < minRings || count > maxRings || ringBytes < pageSize || len(mem) != ringsSize(count, ringBytes) {
 		return nil, fmt.Errorf("internal error: %d rings of %d bytes in %d", count, ringBytes, len(mem))
 	}
-	r := &rings{mem: mem, list: make([]ring, count), slots: uint64(ringBytes / recordBytes), ringBytes: ringBytes, isBirth: isBirth}
+	r := &rings{mem: mem, list: make([]ring, count), slots: uint64(ringBytes / recordBytes), ringBytes: ringBytes, follow: follow}
 	for i := range r.list {
 		header := mem[pageSize+i*headerBytes:][:headerBytes]
 		off := recordsOffset(count) + i*ringBytes
@@ -234,21 +235,26 @@ func (r *rings) pop(one *ring) bool {
 	if tid := w.tid(); tid != 0 {
 		one.tid = tid
 	}
-	if !r.isBirth(w.what()) {
+	n := r.follow(w)
+	if n == 0 {
 		return true
 	}
-	if one.next == one.batch.n { // the batch ends between the two
-		one.half = *w
-		r.rec.raw = &one.half
-		if !r.refill(one) { // both are published at once
+	r.first = *w
+	r.rec.raw = &r.first
+	for i := range r.more[:n] {
+		if one.next == one.batch.n && !r.refill(one) { // all are published at once
 			r.invalid++
 			return false
 		}
+		r.more[i] = one.batch.recs[one.next]
+		one.next++
 	}
-	r.rec.rest = &one.batch.recs[one.next]
-	one.next++
+	r.rec.rest = r.more[:n]
 	return true
 }
+
+// maxFollow is how many records can belong to one: those of a stack.
+const maxFollow = maxDepth / pcsInRecord
 
 // lostCounts are the events that the probes could not store: for want of room, and for want
 // of a ring. A count that falls is not believed.

@@ -67,6 +67,10 @@ func (s *Site) KindAt(from, to goruntime.Status) Kind {
 	return Change
 }
 
+// Parks says whether goroutines park there: the place at which their stacks can be
+// walked from outside.
+func (s *Site) Parks() bool { return s.via == event.ViaPark }
+
 // BorrowsM says whether a C thread that borrows an M, or gives it back, comes by.
 func (s *Site) BorrowsM() bool { return s.via == event.ViaExtraM }
 

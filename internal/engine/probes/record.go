@@ -33,5 +33,6 @@ type Record struct {
 	Other    uint64 // the waker or, of a birth, the parent; 0 when there is none
 	M        int64  // m.id
 
+	Stack         uint32 // the engine's number of the stack; 0 when there is none
 	GoPC, StartPC uint64 // of a birth: return address of the go statement, and start function, as linked; 0 unknown
 }

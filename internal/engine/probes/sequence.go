@@ -61,7 +61,7 @@ func (s *Sequencer) Event(r *Record) *event.Event {
 	// copies 16 bytes at a time, for which the CPU has to wait.
 	e := &s.ev
 	e.Kind, e.Time, e.PID, e.TID, e.GoID, e.M, e.P = event.Transition, r.Time, r.PID, r.TID, r.GoID, r.M, r.P
-	e.Fake, e.Reason, e.Waker = false, "", 0
+	e.Fake, e.Reason, e.Waker, e.Stack = false, "", 0, r.Stack
 	if e.Birth != nil {
 		e.Birth = nil
 	}

@@ -62,6 +62,9 @@
 // The cookie: bits 0-7 the site, 8-15 from, 16-23 to, 24-31 flags (package probes).
 #define FLAG_WAKER 0x1000000
 
+// How many program counters of a stack are stored, four to a record.
+#define DEPTH 32
+
 // How many rings an M looks at for its own or a free one.
 #define TRIES 16
 
@@ -145,12 +148,11 @@
 1:
 	.endm
 
-// WHERE stores thread, site, P and the change, from | to<<4 in r8d. It leaves the
-// words in edx and edi.
+// WHERE stores thread, site, P and the change, from | to<<4 in r8d, which it shifts by 8.
 	.macro WHERE rec
 	movl	M_PROCID(%r9), %edx
 	movl	%edx, R_TID(\rec)
-	movl	$-1, %edx
+	movl	$-1, %edx		// no P
 	movq	M_P(%r9), %rdi
 	testq	%rdi, %rdi
 	jz	1f
@@ -226,6 +228,58 @@
 7:	movq	%rdi, R_OTHER(%rsi)
 	PUBLISH	1
 8:	BORN	%rax
+
+// park: cas in park_m, with the stack of the goroutine that parks behind it. R_OTHER says
+// how many program counters follow. park_m runs on g0, and the goroutine has just been
+// saved by mcall: its registers are in g.sched, and nobody else looks at its stack until
+// the status is changed. The walk goes along the frame pointers, which Go
+// keeps on amd64, only upwards and only within g.stack, all of which is mapped.
+	.section .text.park, "ax", @progbits
+	BEGIN	(1 + DEPTH / 4)
+	movl	%ebx, %edx
+	andl	$STATUS, %edx
+	movl	%ecx, %r8d
+	andl	$STATUS, %r8d
+	shll	$4, %r8d
+	orl	%edx, %r8d
+	WHERE	%rsi
+	GOROUTINE %rax, %rsi
+	movq	$0, R_OTHER(%rsi)
+	cmpl	$((G_RUNNING | G_WAITING << 4) << 8), %r8d // WHERE has shifted it
+	jne	9f
+	movq	G_SCHEDBP(%rax), %r8
+	movq	G_STACKLO(%rax), %r9
+	movq	G_STACKHI(%rax), %r10
+	subq	$16, %r10
+	movq	G_SCHEDPC(%rax), %rax
+	leaq	1(%r12), %rdi
+	shlq	$RECORD_SHIFT, %rdi	// where the next one is stored, in bytes since the beginning
+7:	movq	%rdi, %rdx
+	andl	$RING_BYTES_MASK, %edx
+	addq	DATA(%r11), %rdx
+	movq	%rax, (%rdx)
+	addq	$8, %rdi
+	incq	R_OTHER(%rsi)
+	cmpq	$DEPTH, R_OTHER(%rsi)
+	jae	8f
+	cmpq	%r9, %r8
+	jb	8f
+	cmpq	%r10, %r8
+	ja	8f
+	movq	8(%r8), %rax		// where this frame returns to
+	movq	(%r8), %rdx		// the frame before
+	cmpq	%r8, %rdx
+	movq	%rdx, %r8
+	ja	7b
+	xorl	%r8d, %r8d		// not upwards: the last one
+	testq	%rax, %rax
+	jnz	7b
+8:	movq	%r13, %rax
+	addq	$((1 << RECORD_SHIFT) - 1), %rdi
+	shrq	$RECORD_SHIFT, %rdi	// records since the beginning
+	movq	%rdi, HEAD(%r11)
+	jmp	EXIT
+9:	PUBLISH	1
 
 // birth0, birth1: after newproc1 has returned and before anybody else can see the
 // new goroutine, which is the result or first argument (AX) or the second one (BX).
