@@ -1,0 +1,436 @@
+package inline
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gopherscope/internal/tsc"
+)
+
+// scatter writes n changes, births and stacks with rising stamps to the rings of random Ms,
+// in runs, and returns them in order. Stamps begin after first.
+func scatter(ms []*fakeM, n int, first uint64) []got {
+	var want []got
+	for stamp := first; len(want) < n; {
+		m := ms[rand.IntN(len(ms))]
+		for range 1 + rand.IntN(6) {
+			stamp += 1 + rand.Uint64()%3
+			recs := []raw{plain(stamp, 3)}
+			// What is behind the first has no stamp: the word in its place must not matter.
+			switch rand.IntN(16) {
+			case 0, 1:
+				recs = birth(stamp, rand.Uint64()>>rand.IntN(64), 1+rand.Uint64()%9)
+			case 2:
+				recs = stack(stamp, rand.IntN(maxFollow+1))
+			}
+			if m.writeAt(stamp, recs...) {
+				want = append(want, of(m, stamp, recs))
+			}
+		}
+	}
+	return want
+}
+
+func (s *shared) newMs(n int) []*fakeM {
+	ms := make([]*fakeM, n)
+	for i := range ms {
+		ms[i] = s.newM(int64(i), uint32(i)+1)
+	}
+	return ms
+}
+
+// firstDifference is where two lists differ; "" if they do not.
+func firstDifference(list, want []got) string {
+	for i := range min(len(list), len(want)) {
+		if list[i] != want[i] {
+			return fmt.Sprintf("record %d is %+v, want %+v", i, list[i], want[i])
+		}
+	}
+	if len(list) != len(want) {
+		return fmt.Sprintf("%d records, want %d", len(list), len(want))
+	}
+	return ""
+}
+
+// TestMergeOrder: any number of rings comes out as one list in the order of the stamps, each
+// drain up to its limit, also when some of it waits elsewhere.
+func TestMergeOrder(t *testing.T) {
+	for _, rings := range []int{1, 2, 3, 8, 64, 100, 500} {
+		s := newShared(t, 512, 1<<14)
+		ms := s.newMs(rings)
+		var list, want []got
+		for lap := range 30 {
+			first := uint64(1)
+			if len(want) > 0 {
+				first = want[len(want)-1].tsc
+			}
+			want = append(want, scatter(ms, 100+10*min(rings, 8), first)...)
+			if lap%3 == 0 {
+				s.relieve(0.1)
+			}
+			limit := first + rand.Uint64()%(want[len(want)-1].tsc+3-first)
+			part := s.drained(t, limit)
+			due, _ := slices.BinarySearchFunc(want, limit, func(g got, limit uint64) int { return cmp.Compare(g.tsc, limit) })
+			if list = append(list, part...); len(list) != due {
+				t.Fatalf("%d rings: %d records before %d, want %d", rings, len(list), limit, due)
+			}
+		}
+		list = append(list, s.drained(t, everything)...)
+		if diff := firstDifference(list, want); diff != "" {
+			t.Fatalf("%d rings: %s", rings, diff)
+		}
+		if s.events != uint64(len(want)) {
+			t.Errorf("%d rings: %d events of %d", rings, s.events, len(want))
+		}
+	}
+}
+
+// TestLimit: a record of the limit's own stamp waits; one before it does not, and all that
+// belongs to it comes along.
+func TestLimit(t *testing.T) {
+	s := newShared(t, minRings, 4096)
+	m := s.newM(0, 1)
+	all := [][]raw{birth(1, 1<<60, 5), birth(2, 3, 6), {plain(3, 0)}, stack(4, 3), {plain(5, 0)}}
+	stamps := []uint64{99, 100, 100, 101, 102}
+	want := []got{}
+	for i, recs := range all {
+		m.writeAt(stamps[i], recs...)
+		want = append(want, of(m, stamps[i], recs))
+	}
+	for _, c := range []struct {
+		limit uint64
+		want  []got
+	}{{99, nil}, {100, want[:1]}, {100, nil}, {101, want[1:3]}, {102, want[3:4]}, {103, want[4:]}, {everything, nil}} {
+		if diff := firstDifference(s.drained(t, c.limit), c.want); diff != "" {
+			t.Errorf("limit %d: %s", c.limit, diff)
+		}
+	}
+}
+
+// TestTogetherAnywhere: what belongs together stays so wherever it lies: over the ring's end,
+// over the end of what is copied at a time, over the end of what was relieved, and over a
+// drain.
+func TestTogetherAnywhere(t *testing.T) {
+	for _, ringBytes := range []int{4096, 1 << 14} {
+		slots := ringBytes / recordBytes
+		for at := range slots + 2 {
+			if at > 20 && at < slots-20 && at%256 > 4 && at%256 < 245 {
+				continue // nothing ends here
+			}
+			for how := range 3 {
+				for _, last := range [][]raw{birth(1, 1, 1<<60), stack(2, maxFollow)} {
+					together(t, ringBytes, at, how, last)
+				}
+			}
+		}
+	}
+}
+
+// together writes last after that many other records, to a ring of which a little has
+// been used, and wants all back.
+func together(t *testing.T, ringBytes, at, how int, last []raw) {
+	t.Helper()
+	s := newShared(t, minRings, ringBytes)
+	m := s.newM(0, 1)
+	*s.headerWord(0, headOffset), s.list[0].tail, *s.headerWord(0, tailOffset) = 7, 7, 7
+	var list, want []got
+	write := func(recs []raw) {
+		stamp := uint64(len(want)) + 1
+		if !m.writeAt(stamp, recs...) {
+			t.Fatalf("no room for record %d", stamp)
+		}
+		want = append(want, of(m, stamp, recs))
+	}
+	for i := range at {
+		write([]raw{plain(5, 6)})
+		if i == at-int(s.slots)+len(last) { // make room for the last
+			list = append(list, s.drained(t, uint64(i)+1)...)
+		}
+	}
+	if how == 1 {
+		s.relieve(0)
+	}
+	write(last)
+	if how == 2 {
+		list = append(list, s.drained(t, uint64(len(want)))...)
+	}
+	list = append(list, s.drained(t, everything)...)
+	if diff := firstDifference(list, want); diff != "" {
+		t.Fatalf("%d slots, %d records at %d, way %d: %s", s.slots, len(last), at, how, diff)
+	}
+}
+
+// TestEmitError: the record that failed counts as passed on; all others come later, each
+// once and in order.
+func TestEmitError(t *testing.T) {
+	s := newShared(t, minRings, 1<<16)
+	ms := s.newMs(5)
+	var list, want []got
+	failed := errors.New("failed")
+	failures := 0
+	for range 20 {
+		first := uint64(1)
+		if len(want) > 0 {
+			first = want[len(want)-1].tsc
+		}
+		want = append(want, scatter(ms, 500, first)...)
+		for range 40 {
+			n := 1 + rand.IntN(30)
+			err := s.drain(everything, func(rec *record) error {
+				list = append(list, keep(rec))
+				if n--; n == 0 {
+					return failed
+				}
+				return nil
+			})
+			if n == 0 != errors.Is(err, failed) {
+				t.Fatalf("%d to go, %v", n, err)
+			}
+			if err != nil {
+				failures++
+			}
+			if rand.IntN(10) == 0 {
+				s.relieve(0)
+			}
+		}
+	}
+	list = append(list, s.drained(t, everything)...)
+	if diff := firstDifference(list, want); diff != "" || failures < 100 {
+		t.Errorf("%d errors: %s", failures, diff)
+	}
+	for i := range ms {
+		if head, tail := *s.headerWord(i, headOffset), *s.headerWord(i, tailOffset); head != tail {
+			t.Errorf("ring %d: head %d, tail %d", i, head, tail)
+		}
+	}
+	if lost, _, corrupt := s.lostCounts(); lost+corrupt != 0 || s.events != uint64(len(want)) {
+		t.Errorf("%d lost, %d corrupt, %d events of %d", lost, corrupt, s.events, len(want))
+	}
+}
+
+// relay hands tokens from M to M, on threads of their own. Who has a token writes a record
+// of its next step and then gives it away: as a thread does that reports the change of a
+// goroutine and then makes it.
+type relay struct {
+	ms     []*fakeM
+	tokens []struct {
+		holder atomic.Int64 // index in ms; -1: done
+		step   uint64       // of whoever holds it
+	}
+	steps uint64
+	left  atomic.Int64
+	lossy bool // a full ring costs a record; else the M waits for room
+}
+
+func (r *relay) run(index int, seed uint64) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	m, rnd := r.ms[index], rand.New(rand.NewPCG(seed, uint64(index)))
+	seq := uint64(0)
+	for r.left.Load() > 0 {
+		idle := true
+		for i := range r.tokens {
+			tok := &r.tokens[i]
+			if tok.holder.Load() != int64(index) {
+				continue
+			}
+			idle = false
+			tok.step++
+			seq++
+			// other: the token's step and, below it, that of the M
+			for !m.write(plain(uint64(i)+1, tok.step<<32|seq)) && !r.lossy {
+				m.lost--
+				runtime.Gosched()
+			}
+			if tok.step == r.steps {
+				tok.holder.Store(-1)
+				r.left.Add(-1)
+				continue
+			}
+			tok.holder.Store(int64(rnd.IntN(len(r.ms))))
+		}
+		if idle {
+			runtime.Gosched()
+		}
+	}
+}
+
+// start gives the tokens out. The function it returns waits for their end.
+func (r *relay) start(tokens int) (wait func()) {
+	r.tokens = make([]struct {
+		holder atomic.Int64
+		step   uint64
+	}, tokens)
+	for i := range r.tokens {
+		r.tokens[i].holder.Store(int64(i % len(r.ms)))
+	}
+	r.left.Store(int64(tokens))
+	var wg sync.WaitGroup
+	for i := range r.ms {
+		wg.Go(func() { r.run(i, uint64(tokens)) })
+	}
+	return wg.Wait
+}
+
+// chains checks the order of a relay's records: no step of a token and no step of an M may
+// come before the one that it follows. Gaps are what was lost.
+type chains struct {
+	token, m map[uint64]uint64
+	bad      int
+	example  string
+	gaps     uint64 // in the steps of tokens
+	records  uint64
+}
+
+func (c *chains) add(rec *record) error {
+	token, m := rec.raw.goid(), uint64(rec.ring.m)
+	step, seq := rec.raw.other()>>32, rec.raw.other()&(1<<32-1)
+	c.records++
+	if step <= c.token[token] || seq <= c.m[m] {
+		if c.bad++; c.example == "" {
+			c.example = fmt.Sprintf("token %d at %d after %d, M %d at %d after %d", token, step, c.token[token], m, seq, c.m[m])
+		}
+	}
+	c.gaps += step - 1 - c.token[token]
+	c.token[token], c.m[m] = step, seq
+	return nil
+}
+
+// TestCausalOrder: with Ms that run and hand tokens to each other while the rings are
+// drained, no drain passes on an effect before its cause. The rings are small, so they wrap
+// all the time, and a record is lost only where that is meant to be.
+func TestCausalOrder(t *testing.T) {
+	if tsc.Now() == 0 {
+		t.Skip("no time stamp counter")
+	}
+	for _, c := range []struct {
+		name       string
+		ms, tokens int
+		ringBytes  int
+		steps      uint64
+		taker      bool
+		pause      time.Duration // of the reader
+		lossy      bool
+	}{
+		{"two threads", 2, 1, 1 << 14, 100_000, false, 0, false},
+		{"two threads, many goroutines", 2, 16, 1 << 14, 20_000, true, 0, false},
+		{"eight threads", 8, 20, 4096, 5_000, true, 0, false},
+		{"eight threads, slow reader", 8, 64, 4096, 1_500, true, 5 * time.Millisecond, false},
+		{"loss", 3, 8, 4096, 40_000, false, 2 * time.Millisecond, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newShared(t, minRings, c.ringBytes)
+			r := &relay{ms: s.newMs(c.ms), steps: c.steps, lossy: c.lossy}
+			ch := &chains{token: map[uint64]uint64{}, m: map[uint64]uint64{}}
+			if c.taker {
+				defer startTaker(s.rings, s.fd).stop()
+			}
+			wait := r.start(c.tokens)
+			drains := 0
+			for ; r.left.Load() > 0; drains++ {
+				limit := tsc.Now()
+				if err := s.drain(limit, ch.add); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(c.pause)
+			}
+			wait()
+			if err := s.drain(everything, ch.add); err != nil {
+				t.Fatal(err)
+			}
+			r.verify(t, s, ch)
+			t.Logf("%d records in %d drains, %d lost", ch.records, drains, ch.gaps)
+		})
+	}
+}
+
+// verify compares what came with what was made.
+func (r *relay) verify(t *testing.T, s *shared, c *chains) {
+	t.Helper()
+	if c.bad > 0 {
+		t.Errorf("%d of %d records came too early: %s", c.bad, c.records, c.example)
+	}
+	lost := uint64(0)
+	for _, m := range r.ms {
+		lost += m.lost
+	}
+	full, noRing, corrupt := s.lostCounts()
+	if made := r.steps * uint64(len(r.tokens)); c.records+lost != made || noRing+corrupt != 0 {
+		t.Errorf("%d records and %d lost of %d; %d without ring, %d corrupt", c.records, lost, made, noRing, corrupt)
+	}
+	if r.lossy && (full != lost || lost == 0) {
+		t.Errorf("%d lost, counted %d", lost, full)
+	}
+	if !r.lossy && c.gaps != 0 {
+		t.Errorf("%d steps are missing", c.gaps)
+	}
+}
+
+// TestDrainAllocates: not once it has what it needs.
+func TestDrainAllocates(t *testing.T) {
+	s := newShared(t, minRings, 1<<16)
+	ms := s.newMs(20)
+	stamp, sum := uint64(1), uint64(0)
+	emit := func(rec *record) error { sum += rec.raw.goid(); return nil }
+	if n := testing.AllocsPerRun(50, func() {
+		for i := range 10_000 {
+			stamp++
+			ms[i/3%len(ms)].writeAt(stamp, plain(1, 2))
+		}
+		if err := s.drain(everything, emit); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations in a drain", n)
+	}
+	if sum != 51*10_000 {
+		t.Errorf("%d records", sum)
+	}
+}
+
+// BenchmarkDrain is what one event costs to merge: of a few busy threads, and of many. run is
+// how many events of a thread follow one another.
+func BenchmarkDrain(b *testing.B) {
+	for _, rings := range []int{2, 8, 100} {
+		for _, run := range []int{1, 3} {
+			b.Run(fmt.Sprintf("rings=%d/run=%d", rings, run), func(b *testing.B) {
+				const batch = 32 << 10
+				s := newShared(b, 128, 1<<20)
+				order := make([]int, batch/run+1)
+				for i := range order {
+					order[i] = rand.IntN(rings)
+				}
+				var sum, stamp uint64
+				emit := func(rec *record) error {
+					sum += rec.tsc ^ rec.raw.goid() ^ uint64(rec.raw.tid())
+					return nil
+				}
+				for n := 0; n < b.N; n += batch {
+					b.StopTimer()
+					for i := range batch {
+						ring := order[i/run]
+						stamp += 50
+						head := s.headerWord(ring, headOffset)
+						s.put(ring, *head, raw{stamp, 5 << 8, 0, 3<<32 | 0x42<<40})
+						*head++
+					}
+					b.StartTimer()
+					if err := s.drain(everything, emit); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if want := uint64((b.N + batch - 1) / batch * batch); s.events != want {
+					b.Fatalf("%d events, want %d", s.events, want)
+				}
+			})
+		}
+	}
+}
