@@ -70,6 +70,13 @@ func TestNoGadgets(t *testing.T) {
 	}
 	data = bytes.ReplaceAll(data, []byte{0x0f, 0x05, 0xc3}, []byte{0x0f, 0x05, 0x90})
 	f := mustNew(t, data)
+	// The bytes in a constant are none: movabs $0xc3050f,%rax.
+	off, ok := f.FileOffset(mustFunc(t, f, "runtime.exitsyscall").Entry)
+	if !ok {
+		t.Fatal("exitsyscall is not in the file")
+	}
+	copy(data[off:], []byte{0x48, 0xb8, 0x0f, 0x05, 0xc3, 0, 0, 0, 0, 0})
+	f = mustNew(t, data)
 	if pc, err := f.SyscallRet(); !errors.Is(err, ErrNoSymbol) {
 		t.Errorf("SyscallRet = %#x, %v where none is", pc, err)
 	}

@@ -40,7 +40,7 @@ func TestWindowOfBytes(t *testing.T) {
 		{"or, xor, sub", "09c8 31c0 29c8", []WindowInsn{{0, 2, -1}, {2, 2, -1}, {4, 2, -1}}},
 		{"nopw", "660f1f840000000000", []WindowInsn{{0, 9, -1}}},
 		{"movabs to memory", "48a31122334455667788", []WindowInsn{{0, 10, -1}}},
-		{"a branch to its first instruction", mov4 + inc6 + "75f4", []WindowInsn{{0, 4, -1}, {4, 6, -1}}},
+		{"a comparison of the stack pointer", "4839c4 85ed", []WindowInsn{{0, 3, -1}, {3, 2, -1}}},
 		{"a branch to its end", "b801000000 90 75fd", []WindowInsn{{0, 5, -1}}},
 	} {
 		code := unhex(t, handPrologue+tt.body+handEpilogue)
@@ -74,6 +74,8 @@ var notMoved = []struct{ asm, code string }{
 	{"ds mov", "3e488b00"}, {"mov %ds,%eax", "8cd8"}, {"mov %eax,%ds", "8ed8"}, {"mov %cr0,%rax", "0f20c0"}, {"mov %rax,%dr7", "0f23f8"},
 	{"addr32 mov (%eax),%eax", "678b00"}, {"lea x(%eip),%eax", "678d0500000000"},
 	{"vzeroupper", "c5f877"}, {"vpxor", "c5fdefc0"}, {"vmovdqu64", "62f1fe486f4601"}, {"shlx", "c4e2f1f7c3"},
+	{"add $8,%rsp", "4883c408"}, {"sub $8,%rsp", "4883ec08"}, {"lea 8(%rsp),%rsp", "488d642408"}, {"mov %rax,%rsp", "4889c4"},
+	{"mov %rsp,%rbp", "4889e5"}, {"mov (%rax),%rbp", "488b28"}, {"and $-16,%esp", "83e4f0"}, {"inc %bp", "66ffc5"}, {"mov %al,%spl", "4088c4"},
 	{"push", "50"}, {"pop", "58"}, {"pushfq", "9c"}, {"leave", "c9"}, {"enter", "c8100000"},
 	{"rep movsb", "f3a4"}, {"movsq", "48a5"}, {"repne scasb", "f2ae"}, {"pause", "f390"}, {"cpuid", "0fa2"}, {"rdtsc", "0f31"}, {"wait", "9b"},
 }
@@ -117,6 +119,8 @@ func TestNoWindowInBytes(t *testing.T) {
 		{"jmp *(%rax,%rcx,8) before", "ff24c8" + whole, handOff + 3, "jump through"},
 		{"jmp *x(%rip)", whole + "ff2500000000", handOff, "jump through"},
 		{"bnd jmp *%rax", whole + "f2ffe0", handOff, "jump through"},
+		{"ljmp *(%rsp)", whole + "ff2c24", handOff, "jump through"},
+		{"back to its first instruction", handPrologue + mov4 + inc6 + "75f4" + handEpilogue, handOff, "a branch goes to it"},
 		{"back to its second instruction", handPrologue + mov4 + inc6 + "75f8" + handEpilogue, handOff, "a branch goes into it"},
 		{"the same, near", handPrologue + mov4 + inc6 + "0f85f4ffffff" + handEpilogue, handOff, "a branch goes into it"},
 		{"the same, unconditional", handPrologue + mov4 + inc6 + "ebf8", handOff, "a branch goes into it"},
@@ -156,7 +160,7 @@ func TestX86Prologue(t *testing.T) {
 		ok   bool
 	}{
 		{"push", unhex(t, handPrologue+mov4), 8, true},
-		{"push, no room", unhex(t, "55 4889e5"+mov4), 4, true},
+		{"push, no room", unhex(t, "55 4889e5"+mov4), 4, false}, // there are such, but no need
 		{"push, 128 bytes of room", unhex(t, "55 4889e5 4883c480"+mov4), 8, true},
 		{"sub", unhex(t, old+mov4), 14, true},
 		{"check, push", checked(check, handPrologue+mov4+handEpilogue), 18, true},
@@ -166,7 +170,12 @@ func TestX86Prologue(t *testing.T) {
 		{"check, no frame", checked(check, mov4+"c3"), 10, false},
 		{"push of another register", unhex(t, "53 4889e5"+mov4), 0, false},
 		{"an argument is changed first", unhex(t, "31c0"+handPrologue), 0, false},
-		{"a branch that is no check", unhex(t, "493b6610 7601 90"+handPrologue+mov4), 4, false},
+		{"a branch that is no check", unhex(t, "493b6610 7600"+handPrologue+mov4), 4, false},
+		{"an address of a local in the body", unhex(t, handPrologue+"4c8d642420"+mov4), 8, true},
+		{"an address below the stack in the body", unhex(t, handPrologue+"4c8d6424e0"+mov4), 8, true},
+		{"more room in the body", unhex(t, handPrologue+"4883ec08"+mov4), 8, true},
+		{"a check in the body", unhex(t, handPrologue+"493b6610"+mov4), 8, true},
+		{"a comparison with g in the body", unhex(t, handPrologue+"493b4610"+mov4), 8, true},
 		{"room of a computed size", unhex(t, "4829c4"+mov4), 0, false},
 		{"empty", nil, 0, false},
 	} {
@@ -264,7 +273,7 @@ func checkBytes(t *testing.T, code []byte, off int, w *Window) {
 		}
 		starts[at] = in.Len
 		if rel, ok := handBranch(code[at : at+in.Len]); ok {
-			if to := at + in.Len + rel; to > off && to < end {
+			if to := at + in.Len + rel; to >= off && to < end {
 				t.Fatalf("the branch at %d goes to %d, in the window %d-%d", at, to, off, end)
 			}
 			if at >= off && at < end {
