@@ -71,6 +71,8 @@ type Engine struct {
 	checked time.Time // when the process was last looked at
 	tended  time.Time // when its code and threads were last looked at
 	execed  bool
+	pause   time.Duration // see Pause
+	threads int
 	rec     probes.Record
 }
 
@@ -166,6 +168,7 @@ func (e *Engine) start(t *target.Target, opts *Options) error {
 		return err
 	}
 	e.taker = startTaker(e.rings, in.fd)
+	e.pause, e.threads = in.pause, in.stopped
 	return nil
 }
 
@@ -394,7 +397,7 @@ func (e *Engine) Stack(id uint32) []event.Location {
 
 // Pause is how long all threads of the process were stopped by the last attach or
 // detach, and how many threads.
-func (e *Engine) Pause() (d time.Duration, threads int) { return e.in.pause, e.in.stopped }
+func (e *Engine) Pause() (d time.Duration, threads int) { return e.pause, e.threads }
 
 // Close implements engine.Engine.
 func (e *Engine) Close() error {
@@ -405,6 +408,7 @@ func (e *Engine) Close() error {
 	if e.in.what != nil {
 		errs = append(errs, e.Stop(), e.in.remove())
 	}
+	e.pause, e.threads = e.in.pause, e.in.stopped
 	errs = append(errs, e.in.release())
 	e.in = nil
 	return errors.Join(errs...)

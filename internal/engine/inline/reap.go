@@ -64,6 +64,9 @@ func (r *rings) reap(now int64, alive func(tid uint32) bool, fd int) {
 			one.gone, one.touched, one.used, one.tid = 0, 0, false, 0
 			off := int64(recordsOffset(len(r.list)) + i*r.ringBytes)
 			_ = unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, int64(r.ringBytes))
+			if atomic.LoadUint64(one.word(headOffset)) != one.tail {
+				r.corrupt++ // it was not gone, and its record is
+			}
 			atomic.CompareAndSwapUint64(one.word(ownerOffset), owner|retired, 0)
 		}
 	}

@@ -97,6 +97,8 @@ type rings struct {
 	rec     record
 	first   raw            // of rec, when a batch ends behind it
 	more    [maxFollow]raw // of rec
+	budget  uint64         // records that this drain may still pass on
+	horizon uint64         // stamps beyond are nonsense
 	events  uint64         // records passed on, births once
 	invalid uint64         // records that make no sense
 
@@ -172,6 +174,17 @@ func (r *rings) fullest() float64 {
 		most = max(most, r.filled(&r.list[i]))
 	}
 	return float64(most) / float64(r.slots)
+}
+
+// unread is how many records there are, in rings and queues.
+func (r *rings) unread() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := uint64(r.queued)
+	for i := range r.list {
+		n += r.filled(&r.list[i])
+	}
+	return n
 }
 
 // filled is how many records are in a ring. A head that is behind what was taken, or

@@ -1,0 +1,5 @@
+//go:build !cgo || nocgocode
+
+package main
+
+func cgoParts() []*part { return nil }
