@@ -1,9 +1,11 @@
 package ptrace
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unsafe"
@@ -12,11 +14,11 @@ import (
 )
 
 const (
-	// redZone is what a function may use below the stack pointer (System V ABI).
-	redZone = 128
-	// scratchBytes is the room for a signal frame with the largest FPU state there is
-	// (AMX, 11 KiB).
-	scratchBytes = 32 << 10
+	// ucFlags is UC_FP_XSTATE, UC_SIGCONTEXT_SS and UC_STRICT_RESTORE_SS.
+	ucFlags = 7
+	// noStack is flags of an alternate stack that there are none of: the kernel then
+	// leaves the thread's own as it is (kernel/signal.c, restore_altstack).
+	noStack = 0x7fff
 	// frameSpace is the part of a frame before the FPU's state: with the siginfo.
 	frameSpace = 512
 )
@@ -42,6 +44,9 @@ const (
 // instruction; a call that is restarted from where it was (nanosleep, futex and poll
 // with a timeout) returns EINTR in that case, as rt_sigreturn forgets how to
 // (arch/x86/kernel/signal_64.c, restore_sigcontext).
+//
+// A seccomp filter is suspended only while we live: one that kills for these system
+// calls would do so if we died just before one.
 func Inject(pid int, g Gadgets, limit time.Duration, f func(*Remote) error) error {
 	r, err := newRemote(pid, g, limit)
 	if err != nil {
@@ -88,7 +93,7 @@ func InjectTraced(tid int, g Gadgets, limit time.Duration, f func(*Remote) error
 	if e := unix.PtraceSetRegs(r.tid, &r.saved); e != nil {
 		err = errors.Join(err, fmt.Errorf("put registers back: %w", e))
 	}
-	return err
+	return errors.Join(err, r.Write(r.frame, r.before))
 }
 
 // newRemote looks for what forbids this before the thread is touched.
@@ -121,14 +126,14 @@ func (r *Remote) interrupt() error {
 		return ErrExited
 	}
 	for {
-		ws, err := wait(r.tid, r.deadline)
+		why, err := wait(r.pid, r.tid, r.deadline)
 		if errors.Is(err, ErrDeadline) {
 			return slow(r.pid, r.tid, r.limit)
 		}
-		if err != nil || isEventStop(ws) {
+		if err != nil || why.isEvent() {
 			return err
 		}
-		if err := request(unix.PTRACE_CONT, r.tid, 0, uintptr(ws.StopSignal())); err != nil {
+		if err := request(unix.PTRACE_CONT, r.tid, 0, uintptr(why.signal())); err != nil {
 			return ErrExited
 		}
 	}
@@ -152,16 +157,36 @@ func (r *Remote) prepare() error {
 	if err != nil {
 		return err
 	}
-	sp := r.saved.Rsp - redZone
-	if stack.Hi-stack.Lo < scratchBytes || stack.Contains(sp) && sp-stack.Lo < scratchBytes {
-		return fmt.Errorf("%w: %#x is used down to %#x", ErrScratch, stack.Lo, sp)
-	}
 	r.frame = (stack.Lo + 63) &^ 63
+	r.before = make([]byte, frameRoom+ScratchBytes)
+	if stack.Hi-stack.Lo < scratchRoom {
+		return fmt.Errorf("%w: it has %d bytes", ErrScratch, stack.Hi-stack.Lo)
+	}
+	if err := r.Read(r.frame, r.before); err != nil {
+		return err
+	}
+	if !r.unused(stack) {
+		return fmt.Errorf("%w: it is used down to its end", ErrScratch)
+	}
 	frame, err := r.signalFrame()
 	if err != nil {
 		return err
 	}
 	return r.Write(r.frame, frame)
+}
+
+// unused says whether nobody needs what is at the end of the stack: the stack pointer is
+// on it, far above; or it is elsewhere, as on a goroutine's stack, and the end has never
+// been used or holds what we left there when we were killed.
+func (r *Remote) unused(stack Range) bool {
+	const near = 1 << 20 // below the mapping: a function that has not touched its frame yet
+	sp := r.saved.Rsp
+	if sp >= stack.Lo-near && sp < stack.Hi {
+		return sp >= stack.Lo+scratchRoom
+	}
+	word := func(off int) uint64 { return binary.LittleEndian.Uint64(r.before[off:]) }
+	ours := word(0) == r.gadgets.Sigreturn && word(frameFlags) == ucFlags && word(frameStack+8) == noStack
+	return ours || len(bytes.TrimLeft(r.before, "\x00")) == 0
 }
 
 // checkGadget compares the instructions in the process's memory with what they must be.
@@ -188,11 +213,8 @@ func (r *Remote) signalFrame() ([]byte, error) {
 	b := make([]byte, frameSpace, frameSpace+len(fpu))
 	put := func(off int, v uint64) { binary.LittleEndian.PutUint64(b[off:], v) }
 	put(0, r.gadgets.Sigreturn)
-	// UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS.
-	put(frameFlags, 7)
-	// The alternate stack stays as it is: flags that there are none of make the kernel
-	// ignore this one (kernel/signal.c, restore_altstack).
-	put(frameStack+8, 0x7fff)
+	put(frameFlags, ucFlags)
+	put(frameStack+8, noStack)
 	s := r.resumed()
 	for i, v := range []uint64{s.R8, s.R9, s.R10, s.R11, s.R12, s.R13, s.R14, s.R15, s.Rdi, s.Rsi, s.Rbp, s.Rbx, s.Rdx, s.Rax, s.Rcx, s.Rsp, s.Rip, s.Eflags} {
 		put(frameRegs+8*i, v)
@@ -243,7 +265,7 @@ const (
 // save_sw_bytes). ptrace gives the area with all features that the machine has; a thread
 // that has not used AMX has no room for it in the kernel, and the part is left out.
 func (r *Remote) fpuState() ([]byte, error) {
-	b := make([]byte, scratchBytes)
+	b := make([]byte, frameRoom)
 	iov := unix.Iovec{Base: &b[0], Len: uint64(len(b))}
 	if err := request(unix.PTRACE_GETREGSET, r.tid, ntX86Xstate, uintptr(unsafe.Pointer(&iov))); err != nil {
 		return nil, fmt.Errorf("read FPU state of thread %d: %w", r.tid, err)
@@ -265,7 +287,7 @@ func (r *Remote) fpuState() ([]byte, error) {
 	binary.LittleEndian.PutUint64(sw[8:], features)
 	binary.LittleEndian.PutUint32(sw[16:], uint32(n))
 	b = binary.LittleEndian.AppendUint32(b, fpMagic2)
-	if frameSpace+len(b) > scratchBytes {
+	if frameSpace+len(b) > frameRoom {
 		return nil, fmt.Errorf("FPU state of thread %d has %d bytes", r.tid, n)
 	}
 	return b, nil
@@ -312,16 +334,16 @@ func (r *Remote) toSyscallStop() error {
 		if err := request(unix.PTRACE_SYSCALL, r.tid, 0, 0); err != nil {
 			return ErrExited
 		}
-		ws, err := wait(r.tid, r.deadline)
+		why, err := wait(r.pid, r.tid, r.deadline)
 		switch {
 		case errors.Is(err, ErrDeadline):
 			return slow(r.pid, r.tid, r.limit)
 		case err != nil:
 			return err
-		case ws.StopSignal() == syscallStop:
+		case why.signal() == int(syscallStop):
 			return nil
-		case !isEventStop(ws): // SIGSTOP, which nothing blocks
-			r.held = append(r.held, int(ws.StopSignal()))
+		case !why.isEvent(): // SIGSTOP, which nothing blocks
+			r.held = append(r.held, why.signal())
 		}
 	}
 }
@@ -333,19 +355,18 @@ func (r *Remote) restore() error {
 		return ErrExited
 	}
 	for {
-		if err := request(unix.PTRACE_CONT, r.tid, 0, 0); err != nil {
-			return ErrExited
-		}
+		// An error says that it is in the system call still, and stops after that.
+		_ = request(unix.PTRACE_CONT, r.tid, 0, 0)
 		// However long it takes: without us it would go by the frame, but its system
 		// call would not be restarted.
-		ws, err := wait(r.tid, time.Now().Add(time.Second))
+		why, err := wait(r.pid, r.tid, time.Now().Add(time.Second))
 		if err != nil {
 			return fmt.Errorf("put thread %d back: %w", r.tid, err)
 		}
-		if isEventStop(ws) {
+		if why.isEvent() {
 			break
 		}
-		r.held = append(r.held, int(ws.StopSignal()))
+		r.held = append(r.held, why.signal())
 	}
 	if err := setSigmask(r.tid, r.mask); err != nil {
 		return fmt.Errorf("unblock signals of thread %d: %w", r.tid, err)
@@ -353,13 +374,28 @@ func (r *Remote) restore() error {
 	if err := unix.PtraceSetRegs(r.tid, &r.saved); err != nil {
 		return fmt.Errorf("put registers of thread %d back: %w", r.tid, err)
 	}
-	return nil
+	return r.Write(r.frame, r.before)
+}
+
+// continued says whether a SIGCONT waits for the process.
+func (r *Remote) continued() bool {
+	for _, set := range []string{"SigPnd", "ShdPnd"} {
+		text, _ := statusField(r.pid, r.tid, set)
+		if mask, err := strconv.ParseUint(text, 16, 64); err == nil && mask&(1<<(unix.SIGCONT-1)) != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // letGo ends the tracing of the thread.
 func (r *Remote) letGo() error {
+	continued := r.continued()
 	err := request(unix.PTRACE_DETACH, r.tid, 0, 0)
 	for _, sig := range r.held {
+		if continued {
+			break // SIGCONT undoes the SIGSTOP that we hold
+		}
 		err = errors.Join(err, unix.Tgkill(r.pid, r.tid, unix.Signal(sig)))
 	}
 	if err != nil {

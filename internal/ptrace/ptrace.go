@@ -20,6 +20,7 @@
 package ptrace
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -49,29 +50,40 @@ type Range struct{ Lo, Hi uint64 }
 // Contains says whether an address lies in the range.
 func (r Range) Contains(addr uint64) bool { return addr >= r.Lo && addr < r.Hi }
 
-// Run calls f on a thread of its own, which ends with f: nothing stays traced.
+// Run calls f on a thread of its own, which ends with f: nothing stays traced when it
+// returns.
 func Run(f func() error) error {
-	done := make(chan error)
+	done := make(chan result)
 	go runLocked(f, done)
-	return <-done
+	r := <-done
+	// The kernel lets go of what is traced before the thread is gone.
+	for unix.Tgkill(unix.Getpid(), r.tid, 0) == nil {
+		time.Sleep(20 * time.Microsecond)
+	}
+	return r.err
+}
+
+// result is what a thread of Run has done.
+type result struct {
+	tid int // it ends now
+	err error
 }
 
 // runLocked is Run's goroutine. It never unlocks its thread, so that the runtime ends
 // the thread with it; the main thread, which the runtime would keep, passes f on.
-func runLocked(f func() error, done chan<- error) {
+func runLocked(f func() error, done chan<- result) {
 	runtime.LockOSThread()
-	if unix.Gettid() == unix.Getpid() {
-		err := Run(f)
-		runtime.UnlockOSThread()
-		done <- err
+	if unix.Gettid() != unix.Getpid() {
+		err := f()
+		done <- result{unix.Gettid(), err}
 		return
 	}
-	done <- f()
+	go runLocked(f, done) // on another thread, as this one is taken
+	runtime.UnlockOSThread()
 }
 
 // What the kernel's headers call PTRACE_O_… and so on, where x/sys has no name.
 const (
-	wAll            = unix.WALL
 	optSysGood      = unix.PTRACE_O_TRACESYSGOOD
 	optSeccomp      = 1 << 21 // PTRACE_O_SUSPEND_SECCOMP
 	optExitKill     = unix.PTRACE_O_EXITKILL
@@ -126,35 +138,69 @@ func denied(pid, tid int, options uintptr) error {
 	return ErrPermission
 }
 
-// wait waits for the next stop of a thread, until the deadline. It does not block,
-// as there is no wait with a timeout: at first it only gives up the CPU, as a thread
+// stop is why a thread stopped: struct siginfo's si_status of waitid(2), for a tracee a
+// signal and, above it, an event.
+type stop uint32
+
+func (s stop) signal() int { return int(s & 0xff) }
+
+// isEvent says whether the stop is that of PTRACE_INTERRUPT, or a group-stop.
+func (s stop) isEvent() bool { return s>>8 == ptraceEventStop }
+
+// wait waits for a thread to stop, until the deadline, and leaves the stop as it is
+// (WNOWAIT): if we die, the kernel then delivers the signal that stopped it. It does not
+// block, as there is no wait with a timeout: at first it only gives up the CPU, as a thread
 // that runs stops within microseconds.
-func wait(tid int, deadline time.Time) (unix.WaitStatus, error) {
+func wait(pid, tid int, deadline time.Time) (stop, error) {
 	for spins := 0; ; spins++ {
-		var ws unix.WaitStatus
-		got, err := unix.Wait4(tid, &ws, wAll|unix.WNOHANG, nil)
+		s, err := peek(tid)
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err != nil:
 			return 0, ErrExited
-		case got == tid && ws.Stopped():
-			return ws, nil
-		case got == tid:
-			return ws, ErrExited
+		case s != 0:
+			return s, nil
 		case time.Now().After(deadline):
 			return 0, ErrDeadline
 		}
-		if spins < 200 {
+		switch {
+		case spins < 200:
 			unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 			continue
+		case spins%64 == 0 && exiting(pid, tid): // a leader is not reported while others live
+			return 0, ErrExited
 		}
 		time.Sleep(50 * time.Microsecond)
 	}
 }
 
-// isEventStop says whether a stop is that of PTRACE_INTERRUPT, or a group-stop.
-func isEventStop(ws unix.WaitStatus) bool { return int(ws)>>16 == ptraceEventStop }
+// Offsets in struct siginfo for a child (include/uapi/asm-generic/siginfo.h), on 64-bit
+// machines.
+const (
+	siCode   = 8
+	siPID    = 16
+	siStatus = 24
+)
+
+// peek is the stop that a thread is in; 0 if it runs. An error says that it has ended.
+func peek(tid int) (stop, error) {
+	const cldTrapped, cldStopped = 4, 5 // CLD_…
+	var info [128]byte
+	_, _, e := unix.Syscall6(unix.SYS_WAITID, unix.P_PID, uintptr(tid), uintptr(unsafe.Pointer(&info[0])),
+		unix.WSTOPPED|unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, 0, 0)
+	if e != 0 {
+		return 0, e
+	}
+	word := func(off int) uint32 { return binary.NativeEndian.Uint32(info[off:]) }
+	switch {
+	case word(siPID) == 0:
+		return 0, nil
+	case word(siCode) == cldTrapped || word(siCode) == cldStopped:
+		return stop(word(siStatus)), nil
+	}
+	return 0, unix.ESRCH
+}
 
 // slow is the error for a thread that did not stop.
 func slow(pid, tid int, limit time.Duration) error {

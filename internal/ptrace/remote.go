@@ -28,9 +28,21 @@ type Remote struct {
 	saved    unix.PtraceRegs // of the thread as it was
 	mask     uint64          // the signals that it blocked
 	frame    uint64          // address of the signal frame that puts it back
+	before   []byte          // what was there
 	armed    bool            // its registers are ours
 	held     []int           // signals that stopped it meanwhile
 }
+
+// Scratch is the address of ScratchBytes that may be written to during Inject.
+func (r *Remote) Scratch() uint64 { return r.frame + frameRoom }
+
+// The room at the unused end of the stack: first the signal frame with the largest FPU
+// state there is (AMX, 11 KiB), then what the caller of Inject may use.
+const (
+	frameRoom    = 16 << 10
+	ScratchBytes = 4 << 10
+	scratchRoom  = 32 << 10 // with clearance
+)
 
 // stackOf is the mapping of the main thread's stack.
 func stackOf(pid int) (Range, error) {

@@ -45,7 +45,7 @@ func (s *Stopped) ReturnsInto(pid int, r, text Range) []int {
 		if text.Contains(t.Regs.Rip) && t.Mask&(1<<(unix.SIGURG-1)) == 0 {
 			continue
 		}
-		if frameReturns(readUpTo(pid, t.Regs.Rsp, buf), r) {
+		if frameReturns(readUpTo(pid, t.Regs.Rsp&^7, buf), r) {
 			hits = append(hits, t.TID)
 		}
 	}

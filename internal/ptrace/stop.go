@@ -3,6 +3,7 @@ package ptrace
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,13 +36,25 @@ type Thread struct {
 // another: it gets the signal when it goes on. Threads of a process that
 // SIGSTOP has stopped stay so.
 func StopAll(pid int, limit time.Duration) (*Stopped, error) {
-	deadline := time.Now().Add(limit)
 	s := &Stopped{}
+	if err := s.stopAll(pid, limit); err != nil {
+		s.Release() // with the signals that stopped them
+		return nil, err
+	}
+	return s, nil
+}
+
+// calmPasses is how many lists in a row must show no new thread: the kernel may leave
+// some out of a list while others end (fs/proc/base.c, proc_task_readdir).
+const calmPasses = 2
+
+func (s *Stopped) stopAll(pid int, limit time.Duration) error {
+	deadline := time.Now().Add(limit)
 	seen := map[int]bool{}
-	for {
+	for calm := 0; calm < calmPasses; {
 		ids, err := threads(pid)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		var fresh []int
 		for _, tid := range ids {
@@ -54,21 +67,27 @@ func StopAll(pid int, limit time.Duration) (*Stopped, error) {
 				continue
 			}
 			if err != nil {
-				return nil, err
+				return errors.Join(err, s.stop(pid, fresh, limit, deadline))
 			}
 			fresh = append(fresh, tid)
 		}
-		if len(fresh) == 0 {
-			break
+		if calm++; len(fresh) > 0 {
+			calm = 0
 		}
 		if err := s.stop(pid, fresh, limit, deadline); err != nil {
-			return nil, err
+			return err
+		}
+		// A list can be too short even so, while threads begin and end.
+		if count, ok := statusField(pid, pid, "Threads"); calm == calmPasses && ok && count != strconv.Itoa(len(ids)) {
+			if calm = 0; time.Now().After(deadline) {
+				return fmt.Errorf("%w: %s threads, %d listed", ErrDeadline, count, len(ids))
+			}
 		}
 	}
 	if len(s.Threads) == 0 {
-		return nil, ErrExited
+		return ErrExited
 	}
-	return s, nil
+	return nil
 }
 
 // stop interrupts threads that are traced, all before it waits for the first.
@@ -78,24 +97,26 @@ func (s *Stopped) stop(pid int, tids []int, limit time.Duration, deadline time.T
 			return fmt.Errorf("interrupt thread %d: %w", tid, err)
 		}
 	}
+	var late error
 	for _, tid := range tids {
-		ws, err := wait(tid, deadline)
+		why, err := wait(pid, tid, deadline)
 		switch {
 		case errors.Is(err, ErrExited):
 			continue
 		case errors.Is(err, ErrDeadline):
-			return slow(pid, tid, limit)
+			late = errors.Join(late, slow(pid, tid, limit))
+			continue // the others are stopped, and to be let go
 		}
 		t := &Thread{TID: tid}
-		if !isEventStop(ws) {
-			t.signal = int(ws.StopSignal())
+		if !why.isEvent() {
+			t.signal = why.signal()
 		}
 		if err := t.read(); err != nil {
 			continue // killed
 		}
 		s.Threads = append(s.Threads, t)
 	}
-	return nil
+	return late
 }
 
 // StoppedTraced is StopAll for a process of one thread that this thread traces and

@@ -35,11 +35,13 @@ type injection struct {
 	text    ptrace.Range // the program's Go code
 	prog    *program
 	what    *manifest
-	mem     *ptrace.Mem
-	fd      int    // of the rings' memfd; -1 without
-	shared  []byte // the rings, mapped here
-	pause   time.Duration
-	stopped int // threads
+	// descriptors that a gopherscope before left open in the process
+	descriptors []int
+	mem         *ptrace.Mem
+	fd          int    // of the rings' memfd; -1 without
+	shared      []byte // the rings, mapped here
+	pause       time.Duration
+	stopped     int // threads
 }
 
 // inject runs f with system calls in the process.
@@ -173,52 +175,48 @@ var ErrText = errors.New("the process's code was changed by somebody else")
 // place makes the mappings in the process and opens the rings here.
 func (in *injection) place(sh shape) error {
 	size := ringsSize(sh.rings, sh.ringBytes)
-	base := in.prog.base
-	var rings uint64
+	in.what = manifestOf(in.prog, 0, uint64(size))
+	in.what.Code = 0 // until it is mapped
 	err := in.inject(func(r *ptrace.Remote) error {
-		if _, err := r.Syscall(unix.SYS_MMAP, base, codeBytes, unix.PROT_READ|unix.PROT_EXEC,
-			unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0); err != nil {
-			return fmt.Errorf("map code: %w", err)
-		}
-		err := in.placeRings(r, size, &rings)
+		err := in.placeRings(r, size)
 		if err == nil {
-			err = in.placeControl(r)
+			copy(in.shared, header(in.prog.base))
+			err = in.placeCode(r)
 		}
 		if err == nil {
-			in.what = manifestOf(in.prog, rings, uint64(size))
 			err = in.fillIn()
 		}
-		if err != nil {
-			_, e := r.Syscall(unix.SYS_MUNMAP, base, codeBytes)
-			err = errors.Join(err, e)
-			if rings != 0 {
-				_, e := r.Syscall(unix.SYS_MUNMAP, rings, uint64(size))
-				err = errors.Join(err, e)
-			}
+		if err == nil {
+			return nil
 		}
-		return err
+		return errors.Join(err, in.unmapWith(r))
 	})
 	if err != nil {
+		in.what = nil // what could be taken back is
 		return fmt.Errorf("inject: %w", err)
 	}
 	return nil
 }
 
 // placeRings makes the memfd in the process, takes hold of it and maps it there. Its size
-// is sealed, so that nobody can make a mapping of it fault.
-func (in *injection) placeRings(r *ptrace.Remote, size int, at *uint64) error {
-	if err := r.Write(in.prog.base, append([]byte(mapName), 0)); err != nil {
+// is sealed, so that nobody can make a mapping of it fault. The rings come first: by their
+// name the rest is found if we are killed.
+func (in *injection) placeRings(r *ptrace.Remote, size int) error {
+	if err := r.Write(r.Scratch(), append([]byte(mapName), 0)); err != nil {
 		return err
 	}
-	fd, err := r.Syscall(unix.SYS_MEMFD_CREATE, in.prog.base, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	fd, err := r.Syscall(unix.SYS_MEMFD_CREATE, r.Scratch(), unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return fmt.Errorf("memfd_create: %w", err)
 	}
 	err = in.takeHold(int(fd), size)
 	if err == nil {
-		*at, err = r.Syscall(unix.SYS_MMAP, 0, uint64(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED, fd, 0)
+		var at uint64
+		at, err = r.Syscall(unix.SYS_MMAP, 0, uint64(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED, fd, 0)
 		if err != nil {
-			*at, err = 0, fmt.Errorf("map rings: %w", err)
+			err = fmt.Errorf("map rings: %w", err)
+		} else {
+			in.what.Rings = at
 		}
 	}
 	if _, e := r.Syscall(unix.SYS_CLOSE, fd); e != nil {
@@ -258,9 +256,15 @@ func (in *injection) takeHold(fd, size int) error {
 	return nil
 }
 
-// placeControl makes the control page writable, and empty in a child that the process
-// forks: the child shares the rings, but is not the one that is traced.
-func (in *injection) placeControl(r *ptrace.Remote) error {
+// placeCode makes the code's mapping, with the control page writable, and empty in a
+// child that the process forks: the child shares the rings, but is not the one that is
+// traced.
+func (in *injection) placeCode(r *ptrace.Remote) error {
+	if _, err := r.Syscall(unix.SYS_MMAP, in.prog.base, codeBytes, unix.PROT_READ|unix.PROT_EXEC,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0); err != nil {
+		return fmt.Errorf("map code: %w", err)
+	}
+	in.what.Code = in.prog.base
 	at := in.prog.base + controlOffset
 	if _, err := r.Syscall(unix.SYS_MPROTECT, at, controlPages*pageSize, unix.PROT_READ|unix.PROT_WRITE); err != nil {
 		return fmt.Errorf("mprotect: %w", err)
@@ -272,14 +276,17 @@ func (in *injection) placeControl(r *ptrace.Remote) error {
 }
 
 // fillIn writes manifest and code, while the main thread is traced. Nothing leads to the
-// code yet: what lies there says what it is before anything is changed.
+// code yet: what lies there says what it is before anything is changed. The manifest's
+// length comes last, so that it is whole if there is one.
 func (in *injection) fillIn() error {
 	text, err := in.what.encode()
 	if err != nil {
 		return err
 	}
-	copy(in.shared, in.what.header())
-	if err := in.mem.Write(in.prog.base, text); err != nil {
+	if err := in.mem.Write(in.prog.base+lengthBytes, text[lengthBytes:]); err != nil {
+		return err
+	}
+	if err := in.mem.Write(in.prog.base, text[:lengthBytes]); err != nil {
 		return err
 	}
 	if err := in.mem.Write(in.prog.base+codeOffset, in.prog.code); err != nil {

@@ -153,7 +153,7 @@ func checkLeftover(t *target.Target) (c engine.Check, found bool) {
 		c.Detail = "nothing"
 		return c, false
 	}
-	switch err := unowned(t.Proc.PID(), rings); {
+	switch err := unowned(fmt.Sprintf("/proc/%d/map_files/%x-%x", t.Proc.PID(), rings.Start, rings.End)); {
 	case errors.Is(err, ErrOwned):
 		return failed(c, "wait for its end, or "+useEBPF, "%v", err), true
 	case err != nil:

@@ -115,17 +115,27 @@ func (in *injection) moveOut(s *ptrace.Stopped, code ptrace.Range) error {
 
 // unmap takes the mappings away. Nobody can come to them any more.
 func (in *injection) unmap() error {
-	err := in.inject(func(r *ptrace.Remote) error {
-		if in.what.Code != 0 {
-			if _, err := r.Syscall(unix.SYS_MUNMAP, in.what.Code, codeBytes); err != nil {
-				return err
-			}
-		}
-		_, err := r.Syscall(unix.SYS_MUNMAP, in.what.Rings, in.what.RingsLen)
-		return err
-	})
-	if err != nil {
+	if err := in.inject(in.unmapWith); err != nil {
 		return fmt.Errorf("%w: unused mappings: %w", ErrLeft, err)
 	}
 	return nil
+}
+
+// unmapWith is unmap's work: the code first, as it is found by the rings. A descriptor
+// of the rings is there only if we were killed in the middle of placeRings.
+func (in *injection) unmapWith(r *ptrace.Remote) error {
+	var errs []error
+	if in.what.Code != 0 {
+		_, err := r.Syscall(unix.SYS_MUNMAP, in.what.Code, codeBytes)
+		errs = append(errs, err)
+	}
+	if in.what.Rings != 0 {
+		_, err := r.Syscall(unix.SYS_MUNMAP, in.what.Rings, in.what.RingsLen)
+		errs = append(errs, err)
+	}
+	for _, fd := range in.descriptors {
+		_, err := r.Syscall(unix.SYS_CLOSE, uint64(fd))
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }

@@ -10,6 +10,9 @@ import (
 // mapName is the name of the rings' memfd, as /proc/PID/maps shows it.
 const mapName = "gopherscope"
 
+// lengthBytes are those before the manifest's text.
+const lengthBytes = 8
+
 // manifestVersion changes when the meaning of a manifest does.
 const manifestVersion = 1
 
@@ -73,31 +76,35 @@ func (m *manifest) encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("internal error: manifest: %w", err)
 	}
-	if len(text)+8 > manifestPages*pageSize {
+	if len(text)+lengthBytes > manifestPages*pageSize {
 		return nil, fmt.Errorf("internal error: manifest of %d bytes", len(text))
 	}
 	return append(binary.LittleEndian.AppendUint64(nil, uint64(len(text))), text...), nil
 }
 
-// decodeManifest reads what encode made, out of the whole pages.
+// decodeManifest reads what encode made, out of the whole pages. Without a length nothing
+// has been changed yet.
 func decodeManifest(b []byte) (*manifest, error) {
-	if len(b) < 8 {
+	if len(b) < lengthBytes {
 		return nil, errManifest
 	}
 	n := binary.LittleEndian.Uint64(b)
-	if n == 0 || n > uint64(len(b)-8) {
+	if n == 0 {
+		return &manifest{}, nil
+	}
+	if n > uint64(len(b)-lengthBytes) {
 		return nil, errManifest
 	}
 	m := &manifest{}
-	if err := json.Unmarshal(b[8:8+n], m); err != nil {
+	if err := json.Unmarshal(b[lengthBytes:lengthBytes+n], m); err != nil {
 		return nil, fmt.Errorf("%w: %w", errManifest, err)
 	}
 	return m, nil
 }
 
 // header is the beginning of the rings' first page: magic and the code's address.
-func (m *manifest) header() []byte {
-	return binary.LittleEndian.AppendUint64(magic[:len(magic):len(magic)], m.Code)
+func header(code uint64) []byte {
+	return binary.LittleEndian.AppendUint64(magic[:len(magic):len(magic)], code)
 }
 
 // parseHeader returns the code's address.

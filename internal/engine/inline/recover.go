@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -21,23 +22,48 @@ func Clean(t *target.Target) (found bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	rings, ok := leftover(maps)
-	if !ok {
+	rings, mapped := leftover(maps)
+	open := descriptors(t.Proc.PID())
+	if !mapped && len(open) == 0 {
 		return false, nil
 	}
-	if err := unowned(t.Proc.PID(), rings); err != nil {
-		return true, err
+	what := &manifest{}
+	if mapped {
+		if err := unowned(fmt.Sprintf("/proc/%d/map_files/%x-%x", t.Proc.PID(), rings.Start, rings.End)); err != nil {
+			return true, err
+		}
+		if what, err = readManifest(t, maps, rings); err != nil {
+			return true, err
+		}
+	}
+	for _, fd := range open {
+		if err := unowned(fmt.Sprintf("/proc/%d/fd/%d", t.Proc.PID(), fd)); err != nil {
+			return true, err
+		}
 	}
 	in, err := newInjection(t)
 	if err != nil {
 		return true, err
 	}
-	what, err := readManifest(t, maps, rings)
-	if err == nil {
-		in.what = what
-		err = in.remove()
+	in.what, in.descriptors = what, open
+	return true, errors.Join(in.remove(), in.release())
+}
+
+// descriptors are those of the rings that are open in the process.
+func descriptors(pid int) []int {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
 	}
-	return true, errors.Join(err, in.release())
+	var found []int
+	for _, e := range entries {
+		to, err := os.Readlink(dir + "/" + e.Name())
+		if fd, e := strconv.Atoi(e.Name()); e == nil && err == nil && strings.HasPrefix(to, "/memfd:"+mapName+" ") {
+			found = append(found, fd)
+		}
+	}
+	return found
 }
 
 // leftover finds the mapping of the rings.
@@ -53,8 +79,8 @@ func leftover(maps []process.Mapping) (process.Mapping, bool) {
 // unowned says whether nobody holds the lock that a gopherscope at work has on the rings'
 // file. The file has no name; it is opened through the mapping, which needs
 // CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE (fs/proc/base.c, map_files).
-func unowned(pid int, m process.Mapping) error {
-	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, m.Start, m.End), os.O_RDWR, 0)
+func unowned(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("find out whether another gopherscope is at work: %w", err)
 	}
@@ -80,6 +106,9 @@ func readManifest(t *target.Target, maps []process.Mapping, rings process.Mappin
 	if err != nil {
 		// Killed before it had written what it was: nothing leads to the code yet, and
 		// where that is is not known.
+		return onlyRings(rings), nil
+	}
+	if isFree(maps, code) { // killed before it was mapped, or after it was unmapped
 		return onlyRings(rings), nil
 	}
 	if !isCode(maps, code) {
@@ -121,6 +150,16 @@ func isCode(maps []process.Mapping, at uint64) bool {
 		}
 	}
 	return false
+}
+
+// isFree says whether nothing is mapped where the code would be.
+func isFree(maps []process.Mapping, at uint64) bool {
+	for _, m := range maps {
+		if m.Start < at+codeBytes && m.End > at {
+			return false
+		}
+	}
+	return true
 }
 
 // onlyRings is what there is when the rings' first page is empty.
