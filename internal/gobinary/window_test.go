@@ -137,7 +137,10 @@ func TestWindowCoro122(t *testing.T) {
 func TestEveryWindow(t *testing.T) {
 	builds := []testenv.Build{{Go: "1.18"}, {Go: "1.25", PIE: true}, {Go: "1.27", Stripped: true}}
 	if os.Getenv("GOPHERSCOPE_MATRIX") == "1" {
-		builds = windowBuilds()
+		for _, v := range testenv.Versions() {
+			builds = append(builds, testenv.Build{Go: v, Race: true})
+		}
+		builds = append(builds, testenv.Build{Go: "1.21"}, testenv.Build{Go: "1.23", Cgo: true}, testenv.Build{Go: "1.27", NoOpt: true})
 	}
 	for _, b := range builds {
 		t.Run(b.String(), func(t *testing.T) {
