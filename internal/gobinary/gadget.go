@@ -15,7 +15,7 @@ func (f *File) SyscallRet() (uint64, error) {
 }
 
 // Sigreturn is the address, as linked, of the runtime's call of rt_sigreturn(2):
-// MOVQ $15, AX; SYSCALL (runtime/sys_linux_amd64.s: sigreturn, since Go 1.20
+// MOVQ $15, AX; SYSCALL (runtime/sys_linux_amd64.s: sigreturn, since Go 1.21
 // sigreturn__sigaction). A thread sent there takes its registers from the signal
 // frame at its stack pointer.
 func (f *File) Sigreturn() (uint64, error) {

@@ -224,6 +224,11 @@ func x86Window(code []byte, entry uint64, off int) (Window, error) {
 		n += in.Len
 		w.Orig = code[off : off+n]
 	}
+	for n := range w.Orig { // also into the middle of an instruction
+		if targets[off+n] {
+			return bad("a branch goes into it")
+		}
+	}
 	w.Orig = append([]byte(nil), w.Orig...)
 	return w, nil
 }
@@ -241,7 +246,7 @@ func x86Flow(code []byte) (starts, targets map[int]bool, err error) {
 		starts[off] = true
 		rel, direct := in.Args[0].(x86asm.Rel)
 		switch {
-		case direct && in.Op != x86asm.CALL:
+		case direct:
 			targets[off+in.Len+int(rel)] = true
 		case in.Op == x86asm.JMP || in.Op == x86asm.LJMP:
 			err = fmt.Errorf("jump through a register or table at +%#x", off)

@@ -111,6 +111,8 @@ func TestNoWindowInBytes(t *testing.T) {
 		{"ends after 4 bytes", handPrologue + mov4, handOff, "not the start"},
 		{"ends in an instruction", handPrologue + mov4 + "ff8208", handOff, "unknown instruction"},
 		{"empty", "", 0, "not the start"},
+		{"a branch into the middle of its second instruction", handPrologue + mov4 + inc6 + "75fa" + handEpilogue, handOff, "a branch goes into it"},
+		{"a call into it", handPrologue + mov4 + inc6 + "e8f5ffffff" + handEpilogue, handOff, "a branch goes"},
 		{"unknown instruction before", "06" + whole, handOff + 1, "unknown instruction at +0x0"},
 		{"unknown instruction in it", handPrologue + "06" + mov4 + inc6, handOff, "unknown instruction at +0x8"},
 		{"unknown instruction after", whole + "06", handOff, "unknown instruction at +0x18"},

@@ -20,6 +20,7 @@ import (
 	"gopherscope/internal/engine/probes"
 	"gopherscope/internal/event"
 	"gopherscope/internal/goruntime"
+	"gopherscope/internal/process"
 	"gopherscope/internal/target"
 	"gopherscope/internal/tsc"
 )
@@ -70,6 +71,7 @@ type Engine struct {
 	taker   *taker
 	checked time.Time // when the process was last looked at
 	tended  time.Time // when its code and threads were last looked at
+	missing bool      // the process's memory was gone when it was last looked at
 	execed  bool
 	pause   time.Duration // see Pause
 	threads int
@@ -288,15 +290,8 @@ func (e *Engine) look() error {
 		return nil
 	}
 	e.checked = now
-	if !e.execed && e.in.tracer == nil && gone(e.in.proc) && !e.in.proc.Exited() {
-		e.execed = true
-		at, err := clock.Mono()
-		if err != nil {
-			return err
-		}
-		pid := uint32(e.in.proc.PID())
-		e.seq.Forget(pid)
-		return e.emit(&event.Event{Kind: event.Exec, Time: at, PID: pid, TID: pid})
+	if err := e.lookForExec(); err != nil {
+		return err
 	}
 	if e.execed || now.Sub(e.tended) < tendEvery {
 		return nil
@@ -311,6 +306,27 @@ func (e *Engine) look() error {
 		}
 	}
 	return nil
+}
+
+// lookForExec tells when the process executes another program. Its memory is gone then;
+// but so it is for a moment when it ends, so it must be gone twice. By then all that it
+// wrote has been passed on.
+func (e *Engine) lookForExec() error {
+	if e.execed || e.in.tracer != nil {
+		return nil
+	}
+	missing := errors.Is(e.in.proc.Check(), process.ErrExec)
+	twice := missing && e.missing
+	if e.missing = missing; !twice || e.in.proc.Exited() {
+		return nil
+	}
+	e.execed = true
+	at, err := clock.Mono()
+	if err != nil {
+		return err
+	}
+	e.seq.Forget(e.names.pid)
+	return e.emit(&event.Event{Kind: event.Exec, Time: at, PID: e.names.pid, TID: e.names.pid})
 }
 
 // record passes one record on. What it says is the target's word: a site that there is
