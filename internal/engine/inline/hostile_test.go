@@ -164,6 +164,44 @@ func TestLostNeverFalls(t *testing.T) {
 	}
 }
 
+// TestHostileEndless: a target that makes records as fast as they are read, with stamps
+// that are always due, does not keep a drain from ending.
+func TestHostileEndless(t *testing.T) {
+	s := newShared(t, minRings, 4096)
+	m := s.newM(0, 10)
+	m.writeAt(1, plain(1, 0))
+	errEndless := errors.New("endless")
+	for _, limit := range []uint64{100, everything} {
+		n := uint64(0)
+		if err := s.drain(limit, func(*record) error {
+			if n++; n > 1000*s.slots {
+				return errEndless
+			}
+			for m.writeAt(1, plain(1, 0)) {
+			}
+			return nil
+		}); err != nil {
+			t.Errorf("limit %d: still at it after %d records of a ring of %d", limit, n, s.slots)
+		}
+	}
+}
+
+// TestFutureStamp: a stamp that cannot be is counted, and the ring goes on.
+func TestFutureStamp(t *testing.T) {
+	s := newShared(t, minRings, 4096)
+	m := s.newM(0, 1)
+	m.writeAt(10, plain(1, 0))
+	m.writeAt(math.MaxUint64, plain(2, 0))
+	m.writeAt(20, plain(3, 0))
+	list := append(s.drained(t, 100), s.drained(t, 100)...)
+	if len(list) != 3 || list[0].tsc != 10 || list[1].tsc != 10 || list[2].tsc != 20 {
+		t.Errorf("%d records", len(list))
+	}
+	if _, _, corrupt := s.lostCounts(); corrupt != 1 {
+		t.Errorf("%d corrupt", corrupt)
+	}
+}
+
 // TestScribble: another thread writes anything anywhere while all is in use.
 func TestScribble(t *testing.T) {
 	s := newShared(t, minRings, 1<<14)
