@@ -34,15 +34,15 @@ const (
 // where the frame has it, are taken for a frame: nothing else puts addresses in r on a
 // stack, as the code there makes no call.
 //
-// A thread that executes Go code with SIGURG unblocked is in no handler: Go installs
-// its handlers with all signals blocked (runtime/os_linux.go, setsig), and C handlers do
-// not call Go. It is left out because memory above its stack pointer may be
-// another's old signal stack. A false alarm costs the caller another attempt.
+// A thread that executes Go code, or the code in r, with SIGURG unblocked is in no
+// handler: Go installs its handlers with all signals blocked (runtime/os_linux.go,
+// setsig), and C handlers do not call Go. It is left out because memory above its stack
+// pointer may be another's old signal stack. A false alarm costs the caller another attempt.
 func (s *Stopped) ReturnsInto(pid int, r, text Range) []int {
 	var hits []int
 	buf := make([]byte, handlerSearch)
 	for _, t := range s.Threads {
-		if text.Contains(t.Regs.Rip) && t.Mask&(1<<(unix.SIGURG-1)) == 0 {
+		if (text.Contains(t.Regs.Rip) || r.Contains(t.Regs.Rip)) && t.Mask&(1<<(unix.SIGURG-1)) == 0 {
 			continue
 		}
 		if frameReturns(readUpTo(pid, t.Regs.Rsp&^7, buf), r) {

@@ -43,8 +43,6 @@ type injection struct {
 	pause       time.Duration
 	stopped     int // threads
 
-	deferred int  // how often detaching had to wait for a signal handler
-	blind    bool // signal handlers are not looked for: to show what happens then
 }
 
 // inject runs f with system calls in the process.

@@ -52,11 +52,9 @@ func (in *injection) clear() error {
 				return err
 			}
 			code := ptrace.Range{Lo: in.what.Code, Hi: in.what.Code + codeBytes}
-			if busy = s.ReturnsInto(in.proc.PID(), code, in.text); len(busy) > 0 && !in.blind {
-				in.deferred++
+			if busy = s.ReturnsInto(in.proc.PID(), code, in.text); len(busy) > 0 {
 				return nil
 			}
-			busy = nil
 			return in.moveOut(s, code)
 		})
 		if err == nil && len(busy) == 0 {

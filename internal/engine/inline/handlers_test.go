@@ -4,126 +4,157 @@ package inline
 
 import (
 	"errors"
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"gopherscope/internal/process"
+	"gopherscope/internal/ptrace"
 	"gopherscope/internal/target"
 	"gopherscope/internal/testenv"
 )
 
-// stormed starts a program that does nothing but switch goroutines, most of the time in
-// our code or close to it, and sends its threads signals without a pause.
-func stormed(t *testing.T) *target.Target {
+// hooked starts a program that does nothing but switch goroutines, a good part of the time
+// in our code, and puts the code in. The rings are soon full.
+func hooked(t *testing.T) *injection {
 	t.Helper()
 	testenv.RequireRoot(t)
-	p := testenv.Start(t, testenv.BuildTarget(t, "pingpong", testenv.Build{Go: "1.26"}), "2000000000")
+	p := testenv.StartWaiting(t, testenv.BuildTarget(t, "pingpong", testenv.Build{Go: "1.26"}), "2000000000")
 	proc, err := process.Open(p.PID())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { proc.Close() })
-	var tgt *target.Target
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if tgt, err = target.Open(proc); err == nil || time.Now().After(end) {
-			break
-		}
-	}
+	tgt, err := target.Open(proc)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tgt.Close() })
-	done := make(chan bool)
-	t.Cleanup(func() { close(done) })
-	go func() {
-		for {
-			tids, err := os.ReadDir("/proc/" + strconv.Itoa(p.PID()) + "/task")
-			if err != nil {
-				return
-			}
-			for range 50 {
-				for _, e := range tids {
-					if tid, err := strconv.Atoi(e.Name()); err == nil {
-						_ = unix.Tgkill(p.PID(), tid, unix.SIGURG) // it may have ended
-					}
-				}
-				select {
-				case <-done:
-					return
-				case <-time.After(20 * time.Microsecond):
-				}
-			}
-		}
-	}()
-	return tgt
-}
-
-// cycle attaches and detaches. It returns how often that had to wait for a signal handler.
-func cycle(tgt *target.Target, blind bool) (deferred int, err error) {
 	sites, err := plan(tgt)
 	if err != nil {
-		return 0, err
+		t.Fatal(err)
 	}
-	sh := shape{rings: minRings, ringBytes: pageSize} // soon full: then they only count
+	sh := shape{rings: minRings, ringBytes: pageSize}
 	in, err := prepare(tgt, sites, sh)
 	if err != nil {
-		return 0, err
+		t.Fatal(err)
 	}
-	defer func() { err = errors.Join(err, in.release()) }()
-	in.blind = blind
+	t.Cleanup(func() { in.release() })
 	if err := in.place(sh); err != nil {
-		return 0, err
+		t.Fatal(err)
 	}
-	if _, err = newRings(in.shared, in.what.Rings, sh.rings, sh.ringBytes, func(*raw) int { return 0 }); err == nil {
-		err = in.hookIn()
+	if _, err := newRings(in.shared, in.what.Rings, sh.rings, sh.ringBytes, func(*raw) int { return 0 }); err != nil {
+		t.Fatal(err)
 	}
-	if err == nil {
-		err = in.enable(in.what.Rings + pageSize)
+	if err := errors.Join(in.hookIn(), in.enable(in.what.Rings+pageSize)); err != nil {
+		t.Fatal(err)
 	}
-	err = errors.Join(err, in.remove())
-	return in.deferred, err
+	p.Go()
+	return in
 }
 
-// A handler would return into the code in one of a hundred cycles, more or less. Each test
-// goes on until it has, for at most this many cycles.
-const stormCycles = 3000
+func (in *injection) codeRange() ptrace.Range {
+	return ptrace.Range{Lo: in.what.Code, Hi: in.what.Code + codeBytes}
+}
 
-// TestHandlers detaches under a storm of signals, until detaches have been put off because a
-// handler would have returned into the code.
-func TestHandlers(t *testing.T) {
-	tgt := stormed(t)
-	deferred := 0
-	for i := range stormCycles {
-		n, err := cycle(tgt, false)
+// interrupted stops the process with one thread at the first instruction of a signal
+// handler that will return into our code. It must be called in ptrace.Run.
+func (in *injection) interrupted(t *testing.T) (*ptrace.Stopped, *ptrace.Thread) {
+	t.Helper()
+	for try := range 2000 {
+		s, err := ptrace.StopAll(in.proc.PID(), time.Second)
 		if err != nil {
-			t.Fatalf("cycle %d: %v", i, err)
+			t.Errorf("stop: %v", err)
+			return nil, nil
 		}
-		if tgt.Proc.Exited() {
-			t.Fatalf("the program ended in cycle %d", i)
+		for _, th := range s.Threads {
+			if in.codeRange().Contains(programCounter(th)) && in.deliver(th) {
+				t.Logf("a thread was in the code at try %d", try)
+				return s, th
+			}
 		}
-		if deferred += n; deferred >= 3 {
-			t.Logf("%d detaches put off in %d cycles", deferred, i+1)
-			return
-		}
+		s.Release()
+		time.Sleep(time.Duration(try%7) * 100 * time.Microsecond)
 	}
-	t.Errorf("%d detaches put off in %d cycles: the storm shows nothing", deferred, stormCycles)
+	t.Error("no thread was ever found in the code")
+	return nil, nil
 }
 
-// TestHandlersIgnored is the negative control: without the search for signal frames the
-// program crashes. It proves that TestHandlers tests something.
-func TestHandlersIgnored(t *testing.T) {
-	tgt := stormed(t)
-	for i := range stormCycles {
-		// Errors come when it has crashed.
-		_, _ = cycle(tgt, true)
-		if tgt.Proc.Exited() {
-			t.Logf("crashed in cycle %d", i)
-			return
-		}
+// deliver sends SIGURG to a stopped thread and lets it go as far as its handler. With an
+// interrupt pending it stops there, before the first instruction.
+func (in *injection) deliver(th *ptrace.Thread) bool {
+	if unix.Tgkill(in.proc.PID(), th.TID, unix.SIGURG) != nil || unix.PtraceCont(th.TID, 0) != nil {
+		return false
 	}
-	t.Error("the program lives though signal handlers were ignored")
+	var ws unix.WaitStatus
+	if _, err := unix.Wait4(th.TID, &ws, unix.WALL, nil); err != nil || ws.StopSignal() != unix.SIGURG {
+		return false
+	}
+	if unix.PtraceInterrupt(th.TID) != nil || unix.PtraceCont(th.TID, int(unix.SIGURG)) != nil {
+		return false
+	}
+	if _, err := unix.Wait4(th.TID, &ws, unix.WALL, nil); err != nil || !ws.Stopped() {
+		return false
+	}
+	th.Mask = ^uint64(0) // as the kernel sets it for Go's handlers
+	return unix.PtraceGetRegs(th.TID, &th.Regs) == nil && in.text.Contains(programCounter(th))
+}
+
+// TestHandlers stops a program while a signal handler is to return into the code, which
+// must be seen, and detaches it after.
+func TestHandlers(t *testing.T) {
+	in := hooked(t)
+	if err := ptrace.Run(func() error {
+		s, th := in.interrupted(t)
+		if s == nil {
+			return nil
+		}
+		defer s.Release()
+		if tids := s.ReturnsInto(in.proc.PID(), in.codeRange(), in.text); len(tids) != 1 || tids[0] != th.TID {
+			t.Errorf("handlers of threads %v return into the code, want %d", tids, th.TID)
+		}
+		if tids := s.ReturnsInto(in.proc.PID(), ptrace.Range{Lo: 1, Hi: 4096}, in.text); len(tids) != 0 {
+			t.Errorf("handlers of threads %v return to nowhere", tids)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.remove(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	if in.proc.Exited() {
+		t.Fatal("the program ended")
+	}
+}
+
+// TestHandlersIgnored is the negative control: the same, but the code is taken away all the
+// same. The program must crash, which shows what the search for signal frames is for.
+func TestHandlersIgnored(t *testing.T) {
+	in := hooked(t)
+	if err := ptrace.Run(func() error {
+		s, th := in.interrupted(t)
+		if s == nil {
+			return nil
+		}
+		defer s.Release()
+		for i, other := range s.Threads {
+			if other == th {
+				s.Threads = append(s.Threads[:i:i], s.Threads[i+1:]...)
+				break
+			}
+		}
+		err := errors.Join(in.restore(), in.moveOut(s, in.codeRange()))
+		s.Threads = append(s.Threads, th)
+		return errors.Join(err, ptrace.InjectTraced(in.proc.PID(), in.gadgets, time.Second, in.unmapWith))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-in.proc.Done():
+	case <-time.After(20 * time.Second):
+		t.Error("the program lives though its signal handler returned to where nothing is")
+	}
 }

@@ -362,3 +362,14 @@ func (f *fuzzer) check(t *testing.T, limit uint64) {
 		t.Fatal(err)
 	}
 }
+
+// TestLostSum: the sum of what the target claims to have lost does not wrap.
+func TestLostSum(t *testing.T) {
+	s := newShared(t, minRings, 4096)
+	*s.headerWord(0, lostOffset) = math.MaxUint64
+	before, _, _ := s.lostCounts()
+	*s.headerWord(1, lostOffset) = 10
+	if full, _, _ := s.lostCounts(); full < before {
+		t.Errorf("%d lost after %d", full, before)
+	}
+}

@@ -71,11 +71,17 @@ func (r *rings) ready(one *ring) bool {
 	if (one.batch == nil || one.next == one.batch.n) && !r.refill(one) {
 		return false
 	}
-	if stamp := one.batch.recs[one.next][0]; stamp <= r.horizon {
+	stamp := min(one.batch.recs[one.next][0], everything-1)
+	switch {
+	case stamp <= r.horizon:
 		one.key = max(one.key, stamp)
-	} else {
+	case !one.early: // it may be true, if this drain takes long: the next limit is later
+		one.early = true
+		return false
+	default:
 		r.invalid++
 	}
+	one.early = false
 	return true
 }
 

@@ -462,3 +462,48 @@ func cpuTime(b *testing.B) time.Duration {
 	}
 	return time.Duration(ts.Nano())
 }
+
+// TestDrainEverything: the last drain passes on all that there is, also what drains before it
+// had taken from the rings, but not passed on.
+func TestDrainEverything(t *testing.T) {
+	s := newShared(t, minRings, 4096)
+	ms := s.newMs(minRings)
+	want := scatter(ms, 3000, 1000)
+	if n := len(s.drained(t, 1000)); n != 0 {
+		t.Fatalf("%d records before their time", n)
+	}
+	if diff := firstDifference(s.drained(t, everything), want); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestBlockedEmit: a drain may last long, as when its output is a pipe that nobody reads. What
+// is made meanwhile has true stamps, however far beyond the limit: it waits for the next
+// drain, and keeps its stamp and its place.
+func TestBlockedEmit(t *testing.T) {
+	s := newShared(t, minRings, 4096)
+	a, b := s.newM(0, 1), s.newM(1, 2)
+	a.writeAt(10, plain(1, 0))
+	b.writeAt(20, plain(2, 0))
+	const later = 100 + 1<<40 // ticks: minutes
+	n := 0
+	if err := s.drain(100, func(rec *record) error {
+		if n++; n == 1 {
+			b.writeAt(later, plain(3, 0)) // the cause
+			a.writeAt(later+1, plain(4, 0))
+		}
+		if rec.tsc >= 100 {
+			t.Errorf("record %+v before its time", keep(rec))
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	list := s.drained(t, later+100)
+	if n != 2 || len(list) != 2 || list[0].goid != 3 || list[0].tsc != later || list[1].goid != 4 || list[1].tsc != later+1 {
+		t.Errorf("%d records in the first drain; then %v", n, list)
+	}
+	if _, _, corrupt := s.lostCounts(); corrupt != 0 {
+		t.Errorf("%d corrupt", corrupt)
+	}
+}

@@ -3,6 +3,7 @@ package inline
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -78,6 +79,7 @@ type ring struct {
 	next  int    // the first of these that has not been passed on
 	m     int64  // whose they are
 	key   uint64 // stamp of the first one, or a later one: never falls
+	early bool   // the first one was beyond the horizon of the drain before
 	tid   uint32 // of the last record, in the target's PID namespace; 0: not known
 	extra bool   // its M serves one C thread after the other: it outlives its thread
 }
@@ -182,7 +184,10 @@ func (r *rings) unread() uint64 {
 	defer r.mu.Unlock()
 	n := uint64(r.queued)
 	for i := range r.list {
-		n += r.filled(&r.list[i])
+		one := &r.list[i]
+		if n += r.filled(one); one.batch != nil {
+			n += uint64(one.batch.n - one.next)
+		}
 	}
 	return n
 }
@@ -279,7 +284,7 @@ func (r *rings) lostCounts() (ringFull, noRing, corrupt uint64) {
 		if n := atomic.LoadUint64(one.word(lostOffset)); n > one.lost {
 			one.lost = n
 		}
-		ringFull += one.lost
+		ringFull += min(one.lost, math.MaxUint64-ringFull)
 	}
 	if n := atomic.LoadUint64((*uint64)(unsafe.Pointer(&r.mem[noRingOffset]))); n > r.noRing {
 		r.noRing = n
