@@ -3,7 +3,7 @@
 GO ?= go
 DELVE ?= v1.27.2
 
-.PHONY: help build demo test race matrix servers fuzz bench bench-dump churn generate check-generate lint clean
+.PHONY: help build demo test race matrix servers fuzz bench bench-dump churn soak generate check-generate lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,10 +42,18 @@ CHURN ?= 60m
 churn: ## look for wrong stacks in snapshots of 100 thousand goroutines in motion, for CHURN
 	GOPHERSCOPE_CHURN=$(CHURN) $(GO) test -count=1 -timeout 4h -run TestChurn -v ./internal/snapshot/
 
-generate: ## compile the BPF programs (needs clang)
+CYCLES ?= 1000
+soak: ## attach the inline engine to a program under stress and detach it, and kill the tracer, CYCLES times for each build (hours)
+	GOPHERSCOPE_CYCLES=$(CYCLES) $(GO) test -count=1 -timeout 12h -v ./test/stress/
+
+generate: ## compile the BPF programs and the inline engine's code (needs clang)
 	$(GO) generate ./...
 
-check-generate: ## compile the BPF programs anew and compare with what is committed
+check-CYCLES ?= 1000
+soak: ## attach the inline engine to a program under stress and detach it, and kill the tracer, CYCLES times for each build (hours)
+	GOPHERSCOPE_CYCLES=$(CYCLES) $(GO) test -count=1 -timeout 12h -v ./test/stress/
+
+generate: ## compile the BPF programs anew and compare with what is committed
 	scripts/check-generate
 
 lint: ## gofmt, go vet and, where it is installed, golangci-lint
