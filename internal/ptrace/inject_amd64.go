@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 	"unsafe"
@@ -136,6 +135,10 @@ func (r *Remote) interrupt() error {
 		if err := request(unix.PTRACE_CONT, r.tid, 0, uintptr(why.signal())); err != nil {
 			return ErrExited
 		}
+		// The stop may have come after the interrupt, and have taken its place.
+		if err := request(unix.PTRACE_INTERRUPT, r.tid, 0, 0); err != nil {
+			return ErrExited
+		}
 	}
 }
 
@@ -226,6 +229,14 @@ func (r *Remote) signalFrame() ([]byte, error) {
 	return append(b, fpu...), nil
 }
 
+// wrap says what could not be done to the thread; ErrExited if it is gone.
+func (r *Remote) wrap(what string, err error) error {
+	if errors.Is(err, unix.ESRCH) {
+		return ErrExited
+	}
+	return fmt.Errorf("%s of thread %d: %w", what, r.tid, err)
+}
+
 // resumed is the registers with which the thread goes on without the kernel's help:
 // where a system call was interrupted, at its SYSCALL instruction again.
 func (r *Remote) resumed() unix.PtraceRegs {
@@ -268,7 +279,7 @@ func (r *Remote) fpuState() ([]byte, error) {
 	b := make([]byte, frameRoom)
 	iov := unix.Iovec{Base: &b[0], Len: uint64(len(b))}
 	if err := request(unix.PTRACE_GETREGSET, r.tid, ntX86Xstate, uintptr(unsafe.Pointer(&iov))); err != nil {
-		return nil, fmt.Errorf("read FPU state of thread %d: %w", r.tid, err)
+		return nil, r.wrap("read FPU state", err)
 	}
 	n := int(iov.Len)
 	if n < fxBytes+48+64 {
@@ -306,12 +317,12 @@ func (r *Remote) Syscall(nr uintptr, args ...uint64) (uint64, error) {
 		}
 	}
 	if err := unix.PtraceSetRegs(r.tid, &regs); err != nil {
-		return 0, fmt.Errorf("set registers: %w", err)
+		return 0, r.wrap("set registers", err)
 	}
 	if !r.armed {
 		r.armed = true
 		if err := setSigmask(r.tid, ^uint64(0)); err != nil {
-			return 0, fmt.Errorf("block signals: %w", err)
+			return 0, r.wrap("block signals", err)
 		}
 	}
 	for range 2 { // to its beginning, to its end
@@ -330,8 +341,8 @@ func (r *Remote) Syscall(nr uintptr, args ...uint64) (uint64, error) {
 
 // toSyscallStop lets the thread run to the next beginning or end of a system call.
 func (r *Remote) toSyscallStop() error {
-	for {
-		if err := request(unix.PTRACE_SYSCALL, r.tid, 0, 0); err != nil {
+	for sig := 0; ; {
+		if err := request(unix.PTRACE_SYSCALL, r.tid, 0, uintptr(sig)); err != nil {
 			return ErrExited
 		}
 		why, err := wait(r.pid, r.tid, r.deadline)
@@ -342,8 +353,12 @@ func (r *Remote) toSyscallStop() error {
 			return err
 		case why.signal() == int(syscallStop):
 			return nil
-		case !why.isEvent(): // SIGSTOP, which nothing blocks
-			r.held = append(r.held, why.signal())
+		}
+		// SIGSTOP, which nothing blocks, is passed on: the kernel then stops the process
+		// behind our back, and knows better than we whether a SIGCONT came after it.
+		sig = 0
+		if !why.isEvent() {
+			sig = why.signal()
 		}
 	}
 }
@@ -354,9 +369,9 @@ func (r *Remote) restore() error {
 	if err := request(unix.PTRACE_INTERRUPT, r.tid, 0, 0); err != nil {
 		return ErrExited
 	}
-	for {
+	for sig := 0; ; {
 		// An error says that it is in the system call still, and stops after that.
-		_ = request(unix.PTRACE_CONT, r.tid, 0, 0)
+		_ = request(unix.PTRACE_CONT, r.tid, 0, uintptr(sig))
 		// However long it takes: without us it would go by the frame, but its system
 		// call would not be restarted.
 		why, err := wait(r.pid, r.tid, time.Now().Add(time.Second))
@@ -366,40 +381,22 @@ func (r *Remote) restore() error {
 		if why.isEvent() {
 			break
 		}
-		r.held = append(r.held, why.signal())
+		sig = why.signal()
 	}
 	if err := setSigmask(r.tid, r.mask); err != nil {
-		return fmt.Errorf("unblock signals of thread %d: %w", r.tid, err)
+		return r.wrap("unblock signals", err)
 	}
 	if err := unix.PtraceSetRegs(r.tid, &r.saved); err != nil {
-		return fmt.Errorf("put registers of thread %d back: %w", r.tid, err)
+		return r.wrap("put registers back", err)
 	}
 	return r.Write(r.frame, r.before)
 }
 
-// continued says whether a SIGCONT waits for the process.
-func (r *Remote) continued() bool {
-	for _, set := range []string{"SigPnd", "ShdPnd"} {
-		text, _ := statusField(r.pid, r.tid, set)
-		if mask, err := strconv.ParseUint(text, 16, 64); err == nil && mask&(1<<(unix.SIGCONT-1)) != 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // letGo ends the tracing of the thread.
 func (r *Remote) letGo() error {
-	continued := r.continued()
 	err := request(unix.PTRACE_DETACH, r.tid, 0, 0)
-	for _, sig := range r.held {
-		if continued {
-			break // SIGCONT undoes the SIGSTOP that we hold
-		}
-		err = errors.Join(err, unix.Tgkill(r.pid, r.tid, unix.Signal(sig)))
-	}
 	if err != nil {
-		return fmt.Errorf("let thread %d go: %w", r.tid, err)
+		return r.wrap("let go", err)
 	}
 	return nil
 }

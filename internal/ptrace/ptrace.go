@@ -54,7 +54,7 @@ func (r Range) Contains(addr uint64) bool { return addr >= r.Lo && addr < r.Hi }
 // returns.
 func Run(f func() error) error {
 	done := make(chan result)
-	go runLocked(f, done)
+	go runLocked(f, done, nil)
 	r := <-done
 	// The kernel lets go of what is traced before the thread is gone.
 	for unix.Tgkill(unix.Getpid(), r.tid, 0) == nil {
@@ -71,14 +71,20 @@ type result struct {
 
 // runLocked is Run's goroutine. It never unlocks its thread, so that the runtime ends
 // the thread with it; the main thread, which the runtime would keep, passes f on.
-func runLocked(f func() error, done chan<- result) {
+func runLocked(f func() error, done chan<- result, began chan<- struct{}) {
 	runtime.LockOSThread()
 	if unix.Gettid() != unix.Getpid() {
+		if began != nil {
+			close(began)
+		}
 		err := f()
 		done <- result{unix.Gettid(), err}
 		return
 	}
-	go runLocked(f, done) // on another thread, as this one is taken
+	// This thread stays taken until another has it, so that it cannot be this one again.
+	elsewhere := make(chan struct{})
+	go runLocked(f, done, elsewhere)
+	<-elsewhere
 	runtime.UnlockOSThread()
 }
 

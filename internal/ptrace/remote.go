@@ -1,7 +1,9 @@
 package ptrace
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -78,7 +80,10 @@ type Mem struct {
 // OpenMem opens the memory of a process. The caller must Close it.
 func OpenMem(pid int) (*Mem, error) {
 	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_RDWR, 0)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH):
+		return nil, ErrExited
+	case err != nil:
 		return nil, fmt.Errorf("memory of process %d: %w", pid, ErrPermission)
 	}
 	return &Mem{f, pid}, nil
@@ -90,6 +95,9 @@ func (m *Mem) Close() error { return m.file.Close() }
 // Read reads len(b) bytes at addr.
 func (m *Mem) Read(addr uint64, b []byte) error {
 	if _, err := m.file.ReadAt(b, int64(addr)); err != nil {
+		if exiting(m.pid, m.pid) {
+			return ErrExited
+		}
 		return fmt.Errorf("read %d bytes at %#x of process %d: %w", len(b), addr, m.pid, err)
 	}
 	return nil
@@ -98,6 +106,9 @@ func (m *Mem) Read(addr uint64, b []byte) error {
 // Write writes b at addr.
 func (m *Mem) Write(addr uint64, b []byte) error {
 	if _, err := m.file.WriteAt(b, int64(addr)); err != nil {
+		if exiting(m.pid, m.pid) {
+			return ErrExited
+		}
 		return fmt.Errorf("write %d bytes at %#x of process %d: %w", len(b), addr, m.pid, err)
 	}
 	return nil

@@ -77,10 +77,11 @@ func (s *Stopped) stopAll(pid int, limit time.Duration) error {
 		if err := s.stop(pid, fresh, limit, deadline); err != nil {
 			return err
 		}
-		// A list can be too short even so, while threads begin and end.
-		if count, ok := statusField(pid, pid, "Threads"); calm == calmPasses && ok && count != strconv.Itoa(len(ids)) {
+		// A list can be too short even so, while threads begin and end: what counts is that
+		// the kernel knows of no thread that is not stopped here.
+		if calm == calmPasses && s.missing(pid) {
 			if calm = 0; time.Now().After(deadline) {
-				return fmt.Errorf("%w: %s threads, %d listed", ErrDeadline, count, len(ids))
+				return fmt.Errorf("%w: threads begin and end all the time", ErrDeadline)
 			}
 		}
 	}
@@ -88,6 +89,18 @@ func (s *Stopped) stopAll(pid int, limit time.Duration) error {
 		return ErrExited
 	}
 	return nil
+}
+
+// missing says whether the process has threads beyond those that are stopped. A main
+// thread that has ended is counted as long as there are others.
+func (s *Stopped) missing(pid int) bool {
+	known := len(s.Threads)
+	if exiting(pid, pid) {
+		known++
+	}
+	text, _ := statusField(pid, pid, "Threads")
+	count, err := strconv.Atoi(text)
+	return err == nil && count > known
 }
 
 // stop interrupts threads that are traced, all before it waits for the first.
@@ -102,6 +115,9 @@ func (s *Stopped) stop(pid int, tids []int, limit time.Duration, deadline time.T
 		why, err := wait(pid, tid, deadline)
 		switch {
 		case errors.Is(err, ErrExited):
+			if tid != pid { // it is ours to bury, and counts as a thread until then
+				_, _ = unix.Wait4(tid, nil, unix.WALL|unix.WNOHANG, nil)
+			}
 			continue
 		case errors.Is(err, ErrDeadline):
 			late = errors.Join(late, slow(pid, tid, limit))
