@@ -49,11 +49,7 @@ soak: ## attach the inline engine to a program under stress and detach it, and k
 generate: ## compile the BPF programs and the inline engine's code (needs clang)
 	$(GO) generate ./...
 
-check-CYCLES ?= 1000
-soak: ## attach the inline engine to a program under stress and detach it, and kill the tracer, CYCLES times for each build (hours)
-	GOPHERSCOPE_CYCLES=$(CYCLES) $(GO) test -count=1 -timeout 12h -v ./test/stress/
-
-generate: ## compile the BPF programs anew and compare with what is committed
+check-generate: ## compile the BPF programs anew and compare with what is committed
 	scripts/check-generate
 
 lint: ## gofmt, go vet and, where it is installed, golangci-lint
