@@ -52,13 +52,3 @@ func findSpace(maps []process.Mapping, lo, hi, size uint64) (uint64, error) {
 	}
 	return best, nil
 }
-
-// textRange is what the program's own code spans, in the process.
-func textRange(maps []process.Mapping, pc uint64) (lo, hi uint64, err error) {
-	for _, m := range maps {
-		if m.Exec && pc >= m.Start && pc < m.End {
-			return m.Start, m.End, nil
-		}
-	}
-	return 0, 0, fmt.Errorf("%#x is in no executable mapping", pc)
-}
