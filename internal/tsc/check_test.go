@@ -171,3 +171,33 @@ func elsewhere(t *testing.T, want unix.CPUSet) int {
 	close(release)
 	return n
 }
+
+// onMainThread in the environment makes the test program report on the main thread and exit.
+const onMainThread = "TSC_TEST_MAIN_THREAD"
+
+// TestMain is, for TestMainThread, a main goroutine that calls Check.
+func TestMain(m *testing.M) {
+	if os.Getenv(onMainThread) == "" {
+		os.Exit(m.Run())
+	}
+	var before, after unix.CPUSet
+	errBefore := unix.SchedGetaffinity(os.Getpid(), &before)
+	_, err := Check()
+	errAfter := unix.SchedGetaffinity(os.Getpid(), &after)
+	fmt.Print(errors.Join(errBefore, err, errAfter), cpusOf(&before), cpusOf(&after))
+}
+
+// The main thread must be where it may be after a Check by the main goroutine: a goroutine
+// that ends locked to it does not end it.
+func TestMainThread(t *testing.T) {
+	fit(t)
+	all := everywhere(t)
+	want := fmt.Sprint(error(nil), cpusOf(&all), cpusOf(&all))
+	for range 10 {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), onMainThread+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil || string(out) != want {
+			t.Fatalf("error %v, %q, not %q", err, out, want)
+		}
+	}
+}

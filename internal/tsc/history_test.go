@@ -82,8 +82,8 @@ func TestNoStepAtKnots(t *testing.T) {
 		if before > at || at > after {
 			t.Errorf("piece %d: %d, %d, %d", i, before, at, after)
 		}
-		// 8 ticks are 4 ns. The first piece is not held to it: it keeps the first pace.
-		if i > 0 && after-before > 6 {
+		// 8 ticks are 4 ns.
+		if after-before > 6 {
 			t.Errorf("piece %d: a step of %d ns", i, after-before)
 		}
 	}

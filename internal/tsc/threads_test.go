@@ -2,7 +2,6 @@ package tsc
 
 import (
 	"cmp"
-	"errors"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -126,92 +125,6 @@ func checkOrder(t *testing.T, all []sample) {
 	if ended < len(all)/2 {
 		t.Errorf("only %d of %d samples had another one before them", ended, len(all))
 	}
-}
-
-// rally is the state of a ping-pong: whoever's turn it is takes a stamp, which must not be
-// before the other's. The turn is passed on after the stamp is there to see.
-type rally struct {
-	turn   atomic.Int32
-	stamp  atomic.Uint64
-	over   atomic.Bool
-	least  [2]uint64 // ticks from the other's stamp to one's own, the fewest
-	behind [2]int    // stamps that were before the other's
-	err    [2]error
-}
-
-// play is one side's part, on a CPU of its own.
-func (r *rally) play(side, cpu, rounds int, deadline time.Time) {
-	runtime.LockOSThread() // the thread ends with its changed affinity
-	defer r.over.Store(true)
-	var set unix.CPUSet
-	set.Set(cpu)
-	if r.err[side] = unix.SchedSetaffinity(0, &set); r.err[side] != nil {
-		return
-	}
-	for i := 0; i < rounds; i++ {
-		for spins := 1; r.turn.Load() != int32(side); spins++ {
-			if r.over.Load() || spins%1024 == 0 && time.Now().After(deadline) {
-				return
-			}
-		}
-		other := r.stamp.Load()
-		own := Now()
-		if own < other {
-			r.behind[side]++
-		} else {
-			r.least[side] = min(r.least[side], own-other)
-		}
-		r.stamp.Store(own)
-		r.turn.Store(int32(1 - side))
-	}
-}
-
-// Stamps that follow one another through memory must rise, whichever CPUs they are from. This
-// finds counters that differ by more than a cache line takes from CPU to CPU, which a
-// comparison with the kernel's clock cannot where that clock is made from the same counter.
-// Check must come to the same verdict.
-func TestStampsRise(t *testing.T) {
-	_, verdict := Check()
-	if err := invariant(); err != nil {
-		if !errors.Is(verdict, ErrUnfit) {
-			t.Fatalf("%v, yet Check says %v", err, verdict)
-		}
-		t.Skip(err)
-	}
-	allowed := everywhere(t)
-	cpus := cpusOf(&allowed)
-	behind := 0
-	for i := range cpus[1:] {
-		behind += playRally(t, cpus[i], cpus[i+1])
-	}
-	if behind > 0 {
-		t.Errorf("%d stamps are before the one that they follow; Check says %v", behind, verdict)
-	} else if verdict != nil {
-		t.Errorf("the stamps are in order, yet Check says %v", verdict)
-	}
-}
-
-// playRally has two threads on two CPUs exchange stamps, and is how many of those were
-// before the one that they follow.
-func playRally(t *testing.T, a, b int) int {
-	t.Helper()
-	const rounds = 2000
-	r := &rally{least: [2]uint64{1 << 62, 1 << 62}}
-	deadline := time.Now().Add(5 * time.Second)
-	var both sync.WaitGroup
-	both.Go(func() { r.play(0, a, rounds, deadline) })
-	both.Go(func() { r.play(1, b, rounds, deadline) })
-	both.Wait()
-	for side, err := range r.err {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.least[side] == 1<<62 && r.behind[side] == 0 {
-			t.Fatalf("CPU %d and %d: side %d had no turn in 5s", a, b, side)
-		}
-	}
-	t.Logf("CPU %d and %d: at least %d ticks there, %d back", a, b, r.least[1], r.least[0])
-	return r.behind[0] + r.behind[1]
 }
 
 // Stamps of one thread never fall. Two may be the same: some processors let the counter

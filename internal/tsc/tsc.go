@@ -10,6 +10,7 @@
 package tsc
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"math"
@@ -27,20 +28,23 @@ var (
 	// ErrUnfit is a counter by which events of several CPUs cannot be ordered.
 	ErrUnfit = errors.New("the CPU's time stamp counter cannot order events")
 	// ErrJump is a counter that did not keep pace with CLOCK_MONOTONIC: the machine was
-	// suspended, or moved to another host.
+	// suspended, which stops one of the two or starts the counter anew, or moved to
+	// another host.
 	ErrJump = errors.New("the CPU's time stamp counter jumped")
 )
 
 // Quality is what Check found.
 type Quality struct {
 	Hz     float64       // ticks in a second of CLOCK_MONOTONIC
-	Skew   time.Duration // the counters of no two CPUs are further apart, as far as can be measured
+	Skew   time.Duration // no CPU's counter is further from the first one's, as far as can be measured
 	CPUs   int           // that were compared
 	Source string        // the kernel's clock source
 }
 
-// Check compares the counters of all CPUs that this process may run on. It takes a few
-// milliseconds. The errors are ErrUnfit with what is wrong.
+// Check compares the counters of the CPUs that this process may run on: all of them with
+// the kernel's clock, and up to 32 of them directly with the first one. It takes some
+// milliseconds, up to 20 on a busy machine. The error is ErrUnfit with what is
+// wrong, or that of a system call which failed.
 func Check() (Quality, error) {
 	q := Quality{Source: "unknown"}
 	if b, err := os.ReadFile("/sys/devices/system/clocksource/clocksource0/current_clocksource"); err == nil {
@@ -49,34 +53,36 @@ func Check() (Quality, error) {
 	if err := invariant(); err != nil {
 		return q, err
 	}
-	done := make(chan error)
-	go func() { // a thread that ends with its changed affinity
-		runtime.LockOSThread()
-		done <- q.compare()
-	}()
-	return q, <-done
+	err := onThread(q.compare)
+	return q, err
 }
 
-// invariant looks for the flags of the CPUs.
+// invariant looks for the flags of the CPUs, which are the same for all. On a machine with
+// many of them /proc/cpuinfo is long and slow, so that only its beginning is read.
 func invariant() error {
 	if runtime.GOARCH != "amd64" {
 		return fmt.Errorf("%w: not written for %s yet", ErrUnfit, runtime.GOARCH)
 	}
-	text, err := os.ReadFile("/proc/cpuinfo")
+	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(string(text)) {
-		if !strings.HasPrefix(line, "flags") {
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if !strings.HasPrefix(lines.Text(), "flags") {
 			continue
 		}
-		flags := strings.Fields(line)
+		flags := strings.Fields(lines.Text())
 		for _, want := range []string{"constant_tsc", "nonstop_tsc"} {
 			if !slices.Contains(flags, want) {
 				return fmt.Errorf("%w: it is not invariant (no %s)", ErrUnfit, want)
 			}
 		}
 		return nil
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("read /proc/cpuinfo: %w", err)
 	}
 	return fmt.Errorf("%w: /proc/cpuinfo has no flags", ErrUnfit)
 }
@@ -86,9 +92,9 @@ const (
 	rateWindow = 2 * time.Millisecond
 )
 
-// compare goes from CPU to CPU and reads the counter and the clock on each. A skew
-// shows as a difference to the first CPU's line; the tightest of several readings is
-// uncertain by less than the time it took.
+// compare goes from CPU to CPU and reads the counter and the clock on each, on the first
+// one before and after the others. A skew shows as a distance from that one's line; a
+// reading is uncertain by less than the time it took. Then stamps are compared directly.
 func (q *Quality) compare() error {
 	var allowed unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
@@ -100,32 +106,45 @@ func (q *Quality) compare() error {
 		return err
 	}
 	time.Sleep(rateWindow)
+	others := make([]reading, 0, len(cpus))
+	for _, cpu := range cpus[1:] {
+		r, err := on(cpu)
+		if err != nil {
+			return err
+		}
+		others = append(others, r)
+	}
 	again, err := on(cpus[0])
 	if err != nil {
 		return err
 	}
-	perNs := float64(again.tsc-first.tsc) / float64(again.mono-first.mono)
+	perNs := float64(int64(again.tsc-first.tsc)) / float64(again.mono-first.mono)
 	q.Hz, q.CPUs = perNs*1e9, len(cpus)
 	if !(perNs > 0.01 && perNs < 100) {
 		return fmt.Errorf("%w: %.3g ticks in a nanosecond", ErrUnfit, perNs)
 	}
-	for _, cpu := range cpus[1:] {
-		a, err := on(cpu)
-		if err != nil {
-			return err
+	apart, warped, err := rallies(spread(cpus[1:], rallyCPUs))
+	if err != nil {
+		return err
+	}
+	if warped != nil {
+		return fmt.Errorf("%w: those of CPU %d and %d are %v or more apart", ErrUnfit,
+			cpus[0], warped.cpu, time.Duration(math.Ceil(float64(warped.ticks)/perNs)))
+	}
+	for i, r := range others {
+		cpu := cpus[i+1]
+		// Where the counter of the first CPU was when this one's was read.
+		expected := float64(first.tsc) + float64(r.mono-first.mono)*perNs
+		off := math.Abs(float64(r.tsc) - expected)
+		bound := float64(r.width/2 + max(first.width, again.width)/2 + 1)
+		if (off-bound)/perNs > float64(maxSkew) {
+			return fmt.Errorf("%w: those of CPU %d and %d differ by %v", ErrUnfit, cpus[0], cpu, time.Duration(off/perNs))
 		}
-		b, err := on(cpus[0])
-		if err != nil {
-			return err
+		skew := off + bound
+		if direct, ok := apart[cpu]; ok {
+			skew = min(skew, float64(direct))
 		}
-		// Where the counter of the first CPU was when the other's was read.
-		expected := float64(b.tsc) - float64(b.mono-a.mono)*perNs
-		off := math.Abs(float64(a.tsc)-expected) / perNs
-		bound := float64(a.err + b.err)
-		if off-bound > float64(maxSkew) {
-			return fmt.Errorf("%w: those of CPU %d and %d differ by %v", ErrUnfit, cpus[0], cpu, time.Duration(off))
-		}
-		q.Skew = max(q.Skew, time.Duration(off+bound))
+		q.Skew = max(q.Skew, time.Duration(math.Ceil(skew/perNs)))
 	}
 	return nil
 }
@@ -141,27 +160,29 @@ func cpusOf(set *unix.CPUSet) []int {
 }
 
 // on reads both on one CPU.
-func on(cpu int) (anchor, error) {
-	var set unix.CPUSet
-	set.Set(cpu)
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		return anchor{}, fmt.Errorf("run on CPU %d: %w", cpu, err)
+func on(cpu int) (reading, error) {
+	if err := pin(cpu); err != nil {
+		return reading{}, err
 	}
 	return read(10)
 }
 
-// anchor is a reading of both, as close together as it could be had.
-type anchor struct {
-	tsc  uint64
-	mono int64
-	err  int64 // the two are no further apart than this, in ns
+// reading is one of both, as close together as it could be had.
+type reading struct {
+	tsc   uint64
+	mono  int64
+	width uint64 // ticks: the clock was read no further than half of it from tsc
+}
+
+// anchor is what the reading says where the clock has a pace, in ns a tick.
+func (r reading) anchor(pace float64) anchor {
+	return anchor{r.tsc, r.mono, int64(math.Ceil(float64(r.width) / 2 * pace))}
 }
 
 // read takes the tightest of n readings: tsc is the middle of the one before and the
 // one after the clock.
-func read(n int) (anchor, error) {
-	best := anchor{err: math.MaxInt64}
-	width := uint64(math.MaxUint64)
+func read(n int) (reading, error) {
+	best := reading{width: math.MaxUint64}
 	for range n {
 		var ts unix.Timespec
 		before := Now()
@@ -169,9 +190,8 @@ func read(n int) (anchor, error) {
 			return best, fmt.Errorf("read clock: %w", err)
 		}
 		after := Now()
-		if w := after - before; w < width {
-			width = w
-			best = anchor{tsc: before + w/2, mono: ts.Nano(), err: int64(w)}
+		if w := after - before; w < best.width {
+			best = reading{tsc: before + w/2, mono: ts.Nano(), width: w}
 		}
 	}
 	return best, nil

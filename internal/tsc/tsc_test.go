@@ -35,10 +35,11 @@ func TestClockFollows(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
-		a, err := read(10)
+		r, err := read(10)
 		if err != nil {
 			t.Fatal(err)
 		}
+		a := r.anchor(1e9 / q.Hz)
 		off := time.Duration(c.Mono(a.tsc) - a.mono).Abs()
 		if off > 20*time.Microsecond+time.Duration(a.err) {
 			t.Errorf("the clock is %v off, the reading itself %dns", off, a.err)
@@ -46,6 +47,26 @@ func TestClockFollows(t *testing.T) {
 		worst = max(worst, off)
 	}
 	t.Logf("worst %v", worst)
+}
+
+// A reading must be within what all of it took, and so must be what it says that it may be
+// off.
+func TestReadingError(t *testing.T) {
+	fit(t)
+	for range 100 {
+		before := Now()
+		r, err := read(1)
+		after := Now()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.width == 0 || r.tsc-r.width/2 < before || r.tsc+r.width/2 > after {
+			t.Fatalf("%+v between %d and %d", r, before, after)
+		}
+		if a := r.anchor(0.25); a.tsc != r.tsc || a.mono != r.mono || a.err < int64(r.width/8) || a.err > int64(r.width/8)+1 {
+			t.Fatalf("%+v is %+v at 4 GHz", r, a)
+		}
+	}
 }
 
 // slewed is a machine whose clock runs at a pace that changes.
