@@ -221,16 +221,15 @@ func awaitExec(pid int) error {
 	return nil
 }
 
-// reap waits for the child's end. As long as the child is traced, to wait for
-// it would give its stop (wait(2), WUNTRACED); it can end then all the same.
+// reap waits for the child's end. As long as a thread of this process may trace the
+// child, before Resume or later, to wait for it would give its stops (wait(2)): so it waits
+// for the pidfd, which tells of the end alone.
 func (l *Launched) reap() {
-	var killed <-chan struct{}
 	if l.Process != nil {
-		killed = l.Done()
-	}
-	select {
-	case <-l.decided:
-	case <-killed:
+		select {
+		case <-l.Done():
+		case <-l.closed: // nobody traces it any more
+		}
 	}
 	l.state, _ = l.child.Wait() // nil if somebody else reaps our children
 	close(l.ended)

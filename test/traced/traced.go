@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -164,12 +165,22 @@ func Engines() []Engine {
 	return []Engine{EBPF, Inline}
 }
 
+// flags choose the engine. The inline engine gets larger rings than by default: the tests
+// want every event also of a program that calls Gosched without a pause, as runtime.GC
+// does while it waits, on a machine whose CPUs other tests use.
+func (e Engine) flags() []string {
+	if e == Inline {
+		return []string{"--engine", string(e), "--ring-size", "64M"}
+	}
+	return []string{"--engine", string(e)}
+}
+
 // Launch traces a target program that gopherscope starts itself.
 func (e Engine) Launch(t testing.TB, prog string, b testenv.Build, args ...string) *Trace {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "trace.jsonl")
 	bin := testenv.BuildTarget(t, prog, b)
-	scope := testenv.Start(t, Tool(t), append([]string{"trace", "--engine", string(e), "--json", "-o", out, "--", bin}, args...)...)
+	scope := testenv.Start(t, Tool(t), slices.Concat([]string{"trace", "--json", "-o", out}, e.flags(), []string{"--", bin}, args)...)
 	if err := scope.Wait(); err != nil {
 		t.Fatalf("gopherscope trace: %v\n%s", err, scope.Stderr())
 	}
@@ -213,7 +224,7 @@ func (e Engine) AttachHeld(t testing.TB, prog string, b testenv.Build, args ...s
 func (e Engine) attach(t testing.TB, p *testenv.Process, prog string, b testenv.Build, lines []string) *Trace {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "trace.jsonl")
-	scope := testenv.Start(t, Tool(t), "trace", "--engine", string(e), "--json", "-o", out, strconv.Itoa(p.PID()))
+	scope := testenv.Start(t, Tool(t), slices.Concat([]string{"trace", "--json", "-o", out}, e.flags(), []string{strconv.Itoa(p.PID())})...)
 	for begin := time.Now(); fileSize(out) == 0; time.Sleep(20 * time.Millisecond) {
 		if time.Since(begin) > testenv.Deadline {
 			t.Fatalf("gopherscope sees nothing after %v; stderr:\n%s", testenv.Deadline, scope.Stderr())
@@ -238,7 +249,7 @@ func (e Engine) attach(t testing.TB, p *testenv.Process, prog string, b testenv.
 func (e Engine) Sample(t testing.TB, p *testenv.Process, b testenv.Build, d time.Duration, flags ...string) *Trace {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "trace.jsonl")
-	args := append([]string{"trace", "--engine", string(e), "--json", "-o", out, "-d", d.String()}, flags...)
+	args := slices.Concat([]string{"trace", "--json", "-o", out, "-d", d.String()}, e.flags(), flags)
 	scope := testenv.Start(t, Tool(t), append(args, strconv.Itoa(p.PID()))...)
 	if err := scope.Wait(); err != nil {
 		t.Fatalf("gopherscope trace: %v\n%s", err, scope.Stderr())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,10 +46,23 @@ type injection struct {
 
 }
 
+// onTracer runs f on the thread that traces a program which does not run yet; held is
+// false if there is none, or if it runs by now.
+func (in *injection) onTracer(f func(tid int) error) (held bool, err error) {
+	if in.tracer == nil {
+		return false, nil
+	}
+	if err = in.tracer(f); errors.Is(err, os.ErrClosed) {
+		in.tracer = nil
+		return false, nil
+	}
+	return true, err
+}
+
 // inject runs f with system calls in the process.
 func (in *injection) inject(f func(r *ptrace.Remote) error) error {
-	if in.tracer != nil {
-		return in.tracer(func(tid int) error { return ptrace.InjectTraced(tid, in.gadgets, injectLimit, f) })
+	if held, err := in.onTracer(func(tid int) error { return ptrace.InjectTraced(tid, in.gadgets, injectLimit, f) }); held {
+		return err
 	}
 	return ptrace.Run(func() error { return ptrace.Inject(in.proc.PID(), in.gadgets, injectLimit, f) })
 }
@@ -56,14 +70,14 @@ func (in *injection) inject(f func(r *ptrace.Remote) error) error {
 // whileStopped runs f with all threads of the process stopped, and measures how long
 // they were.
 func (in *injection) whileStopped(f func(s *ptrace.Stopped) error) error {
-	if in.tracer != nil {
-		return in.tracer(func(tid int) error {
-			s, err := ptrace.StoppedTraced(tid)
-			if err != nil {
-				return err
-			}
-			return f(s)
-		})
+	if held, err := in.onTracer(func(tid int) error {
+		s, err := ptrace.StoppedTraced(tid)
+		if err != nil {
+			return err
+		}
+		return f(s)
+	}); held {
+		return err
 	}
 	return ptrace.Run(func() error {
 		start := time.Now()

@@ -312,7 +312,7 @@ func (e *Engine) look() error {
 // but so it is for a moment when it ends, so it must be gone twice. By then all that it
 // wrote has been passed on.
 func (e *Engine) lookForExec() error {
-	if e.execed || e.in.tracer != nil {
+	if e.execed {
 		return nil
 	}
 	missing := errors.Is(e.in.proc.Check(), process.ErrExec)
