@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"gopherscope/internal/gobinary"
 	"gopherscope/internal/process"
@@ -64,7 +65,7 @@ func TestCountGoroutinesDead(t *testing.T) {
 	p, bin := open(t, os.Getpid())
 	runtime.GC() // starts the runtime's goroutines that do it
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	own := -1
+	own, before := -1, runtime.NumGoroutine()
 	for _, n := range []int{0, 10, 1000, 20000, 100, 0} {
 		var ended sync.WaitGroup
 		stop := make(chan struct{})
@@ -83,6 +84,9 @@ func TestCountGoroutinesDead(t *testing.T) {
 		}
 		close(stop)
 		ended.Wait()
+		for runtime.NumGoroutine() > before { // Done comes a moment before the end
+			time.Sleep(time.Millisecond)
+		}
 	}
 }
 
