@@ -17,9 +17,8 @@ const (
 
 // touchAhead makes the pages of the rings in use that will be written next. A page of a
 // memfd is charged to the memory cgroup of whoever touches it first (mm/shmem.c,
-// shmem_get_folio_gfp): so it is ours and not the target's, and the target does not
-// wait for it to be zeroed. fallocate(2) does not change what is there already. Which
-// pages cannot be made, the target makes itself.
+// shmem_get_folio_gfp): so it is ours and not the target's. fallocate(2) does not change
+// what is there already. Which pages cannot be made, the target makes itself.
 func (r *rings) touchAhead(fd int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
