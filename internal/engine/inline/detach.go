@@ -123,13 +123,21 @@ func (in *injection) unmap() error {
 
 // unmapWith is unmap's work: the code first, as it is found by the rings. A descriptor
 // of the rings is there only if we were killed in the middle of placeRings.
+//
+// The last system call of one that was killed can have taken the mappings away since they
+// were seen, and the process can have put something of its own there. It was the thread
+// that is ours now that made that call, so what is still there now stays until we unmap it.
 func (in *injection) unmapWith(r *ptrace.Remote) error {
+	maps, err := in.proc.Mappings()
+	if err != nil {
+		return err
+	}
 	var errs []error
-	if in.what.Code != 0 {
+	if in.what.Code != 0 && isCode(maps, in.what.Code) {
 		_, err := r.Syscall(unix.SYS_MUNMAP, in.what.Code, codeBytes)
 		errs = append(errs, err)
 	}
-	if in.what.Rings != 0 {
+	if rings, ok := leftover(maps); ok && rings.Start == in.what.Rings {
 		_, err := r.Syscall(unix.SYS_MUNMAP, in.what.Rings, in.what.RingsLen)
 		errs = append(errs, err)
 	}

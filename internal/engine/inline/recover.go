@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,10 +15,28 @@ import (
 	"gopherscope/internal/target"
 )
 
+// cleanTries bounds how often Clean looks again because what it saw was just going away.
+const cleanTries = 10
+
 // Clean removes what a gopherscope that was killed left in t's process; found says
 // whether there was something. It is ErrOwned if that gopherscope is alive, and ErrLeft if
 // not all can be removed.
+//
+// The thread that the killed one had borrowed may still be making its last system call, an
+// munmap or a close, after the kernel has let go of it: what was seen can be gone a moment
+// later. Then Clean looks again.
 func Clean(t *target.Target) (found bool, err error) {
+	for range cleanTries {
+		found, err = clean(t)
+		if err == nil || errors.Is(err, ErrOwned) || errors.Is(err, ErrLeft) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return found, err
+}
+
+func clean(t *target.Target) (found bool, err error) {
 	maps, err := t.Proc.Mappings()
 	if err != nil {
 		return false, err
@@ -142,11 +161,12 @@ func readManifest(t *target.Target, maps []process.Mapping, rings process.Mappin
 	return m, nil
 }
 
-// isCode says whether there is a mapping as place makes it.
+// isCode says whether there is a mapping as place makes it, which the kernel may have
+// joined with another of its kind.
 func isCode(maps []process.Mapping, at uint64) bool {
 	for _, m := range maps {
-		if m.Start == at {
-			return m.Exec && !m.Write && !m.Shared && m.Path == "" && m.End >= at+controlOffset
+		if m.Start <= at && at+controlOffset <= m.End {
+			return m.Exec && !m.Write && !m.Shared && m.Path == ""
 		}
 	}
 	return false
