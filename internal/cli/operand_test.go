@@ -95,7 +95,7 @@ func TestFilter(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := tt.filter.match(&tt.event, tt.change); got != tt.want {
+			if got := tt.filter.match(&tt.event, &tt.change); got != tt.want {
 				t.Errorf("match = %v, want %v", got, tt.want)
 			}
 		})

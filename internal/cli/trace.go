@@ -38,7 +38,7 @@ type traceFilter struct {
 }
 
 // match says whether a change is to be printed.
-func (f *traceFilter) match(e *event.Event, c gstate.Change) bool {
+func (f *traceFilter) match(e *event.Event, c *gstate.Change) bool {
 	if e.Kind != event.Transition && e.Kind != event.Snapshot {
 		return true
 	}
@@ -153,7 +153,7 @@ func (f *traceFilter) parse(goids []uint, states []string, createdBy string) err
 
 // pollInterval bounds how late a line is printed. The reader is not woken
 // before: a wake-up for each event would cost the target more than the probe.
-const pollInterval = 10 * time.Millisecond
+const pollInterval = 50 * time.Millisecond
 
 // errEnough ends a trace that has printed --count lines.
 var errEnough = errors.New("enough lines")
@@ -222,7 +222,7 @@ func (tr *tracer) event(e *event.Event) error {
 	if e.Kind == event.Transition {
 		tr.lines++
 	}
-	err := tr.out.Event(e, c)
+	err := tr.out.Event(e, *c)
 	tr.refused = err != nil
 	return err
 }

@@ -22,6 +22,7 @@ type Tracker struct {
 	goroutines uint64
 	seeded     uint64
 	violations uint64
+	change     Change // of the last event
 }
 
 // goroutines are those of one process, by goid.
@@ -46,11 +47,16 @@ type Change struct {
 // NewTracker returns an empty Tracker.
 func NewTracker() *Tracker { return &Tracker{live: map[uint32]*goroutines{}} }
 
-// Apply takes the next event of the stream.
-func (t *Tracker) Apply(e *event.Event) (c Change) {
+// Apply takes the next event of the stream. The result is valid until the next call.
+func (t *Tracker) Apply(e *event.Event) *Change {
+	c := &t.change
+	c.For, c.ForKnown, c.ForAtLeast, c.Violation = 0, false, false, false
+	if c.Birth != nil {
+		c.Birth = nil
+	}
 	switch e.Kind {
 	case event.Transition:
-		t.transition(e, &c)
+		t.transition(e, c)
 	case event.Snapshot:
 		t.seed(e)
 		c.Birth = e.Birth
@@ -105,7 +111,10 @@ func (t *Tracker) transition(e *event.Event, c *Change) {
 	if spent {
 		c.For, c.ForKnown, c.ForAtLeast = time.Duration(e.Time-g.since), true, g.seed
 	}
-	c.Birth, c.Violation = birth, violation
+	c.Violation = violation
+	if birth != nil {
+		c.Birth = birth
+	}
 	if violation {
 		t.violations++
 	}

@@ -186,7 +186,7 @@ func TestApplySnapshot(t *testing.T) {
 			tr := NewTracker()
 			birth := &event.Birth{Parent: 1}
 			seed := event.Event{Kind: event.Snapshot, PID: 5, GoID: 7, To: tt.state, Time: 100, Since: tt.since, Birth: birth}
-			if c := tr.Apply(&seed); c != (Change{Birth: birth}) {
+			if c := *tr.Apply(&seed); c != (Change{Birth: birth}) {
 				t.Errorf("of the snapshot: %+v", c)
 			}
 			tr.Apply(&seed) // told twice, counted once
@@ -200,7 +200,7 @@ func TestApplySnapshot(t *testing.T) {
 				if s.wantFor >= 0 {
 					want.For, want.ForKnown = s.wantFor, true
 				}
-				if c := tr.Apply(&e); c != want {
+				if c := *tr.Apply(&e); c != want {
 					t.Errorf("step %d: %+v, want %+v", i, c, want)
 				}
 			}

@@ -261,8 +261,12 @@ func (e *Engine) drain() error {
 		return err
 	}
 	now := time.Now()
-	e.pace(now.Sub(e.drained), e.rings.fullest())
-	e.drained = now
+	fill := e.rings.fullest()
+	e.pace(now.Sub(e.drained), fill)
+	if e.drained = now; fill > crowded/2 {
+		e.taker.call()
+	}
+	e.rings.touchAhead(e.in.fd)
 	limit := tsc.Now()
 	if e.stopped {
 		limit = everything

@@ -70,7 +70,8 @@ type ring struct {
 	waiting queue  // records taken because the ring filled up
 	lost    uint64 // from this ring, as far as it was believed
 	touched uint64 // records whose pages are there already
-	seen    uint64 // tail when that was last looked at
+	seen    uint64 // head when that was last looked at
+	looked  uint64 // head when room last looked
 	gone    int64  // when it was found without an owner, ns; 0 if it was not
 	goneAt  uint64 // head then
 

@@ -16,7 +16,7 @@
 // arguments (AX, BX, CX of the functions concerned) or, after a call, the result
 // (AX); SP, BP, R14 (g), R15 (the GOT in -dynlink code), X15 (zero). DX is the
 // context of a closure, which none of these functions is. So DX, SI, DI, R8 to R13
-// and the flags may be used, and only RDTSC and CMPXCHG write AX. It is kept in R13
+// and the flags may be used. AX is written by BEGIN and where a stack is walked only. It is kept in R13
 // from the second instruction of a template to the last, so a thread can be moved out
 // of a template at any instruction: AX = R13, PC = where the template ends.
 //
@@ -97,6 +97,9 @@
 	// A few records ahead: else the LOCK of the runtime's compare-and-swap would
 	// have to wait for the line of this one.
 	prefetchw 512(%rsi)
+	// The first touch of a page is a load: then the kernel maps those around it, too
+	// (mm/memory.c, do_fault_around). It is overwritten at once, so nobody waits for it.
+	movl	(%rsi), %eax
 	movl	%edx, %r10d
 	rdtsc
 	shlq	$32, %rdx
