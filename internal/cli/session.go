@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"gopherscope/internal/clock"
 	"gopherscope/internal/engine"
 	"gopherscope/internal/event"
-	"gopherscope/internal/gstate"
 	"gopherscope/internal/process"
-	"gopherscope/internal/report"
 	"gopherscope/internal/target"
 )
 
@@ -22,7 +21,7 @@ type session struct {
 	target   *target.Target
 	engine   engine.Engine
 	started  time.Time
-	stopped  time.Time
+	upTo     int64         // every event made before has been passed on: CLOCK_MONOTONIC, ns
 	cpu      time.Duration // of the target when the trace began
 	execs    bool          // the target executes another program now
 	opts     engineOptions
@@ -118,15 +117,23 @@ func (s *session) run(ctx context.Context, duration time.Duration, emit func(*ev
 		default:
 		}
 		wait := pollInterval
+		if end, ok := ctx.Deadline(); ok {
+			wait = max(0, min(wait, time.Until(end)))
+		}
 		if last {
-			s.stopped, wait = time.Now(), 0
+			wait = 0
 			if err := s.engine.Stop(); err != nil {
 				return err
 			}
 		}
+		now, err := clock.Mono()
+		if err != nil {
+			return err
+		}
 		if err := s.engine.Poll(wait, watch); err != nil {
 			return err
 		}
+		s.upTo = now
 		if err := polled(); err != nil {
 			return err
 		}
@@ -134,34 +141,6 @@ func (s *session) run(ctx context.Context, duration time.Duration, emit func(*ev
 			return nil
 		}
 	}
-}
-
-// summary counts what the trace did so far.
-func (s *session) summary(states *gstate.Tracker, events uint64) *report.Summary {
-	if s.stopped.IsZero() {
-		s.stopped = time.Now()
-	}
-	sum := &report.Summary{
-		Engine:     s.engine.Name(),
-		GoVersion:  s.target.Bin.Version().Text,
-		Duration:   s.stopped.Sub(s.started),
-		Events:     events,
-		Violations: states.Violations(),
-		Goroutines: states.Goroutines(),
-		Seeded:     states.Seeded(),
-	}
-	if stats, err := s.engine.Stats(); err != nil {
-		s.term.notef("warning: counts of lost events are not known: %v", err)
-	} else {
-		sum.Lost = stats.Lost
-	}
-	if cost, err := s.engine.Cost(); err != nil {
-		s.term.notef("warning: cost is not known: %v", err)
-	} else {
-		sum.Cost = cost
-	}
-	sum.TargetCPU = s.cpuUsed()
-	return sum
 }
 
 // cpuUsed is the CPU time of the target since the trace began; 0 if unknown.

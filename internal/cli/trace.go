@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"gopherscope/internal/clock"
 	"gopherscope/internal/event"
 	"gopherscope/internal/goruntime"
 	"gopherscope/internal/gstate"
@@ -159,33 +158,29 @@ const pollInterval = 50 * time.Millisecond
 var errEnough = errors.New("enough lines")
 
 func runTrace(ctx context.Context, t *terminal, o *traceOptions) (err error) {
-	clk, err := clock.New()
-	if err != nil {
-		return err
-	}
 	out, err := openOutput(o.output, t.Out)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	s, err := startSession(t, o.operand, o.engine)
+	src, err := openSource(t, o.operand, o.engine, o.duration)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { err = errors.Join(err, src.Close()) }()
 
-	tr := &tracer{opts: o, clock: clk, states: gstate.NewTracker(), out: report.NewText(out, clk), sink: out}
+	tr := &tracer{opts: o, states: gstate.NewTracker(), out: report.NewText(out, src), sink: out}
 	if o.json {
-		tr.out = report.NewJSON(out, clk)
+		tr.out = report.NewJSON(out, src)
 	}
 	if o.engine.stacks {
-		tr.out.Stacks(s.engine.Stack)
+		tr.out.Stacks(src.Stack)
 	}
 	if err := tr.out.Flush(); err != nil {
 		return outputError(err, o.output)
 	}
-	runErr := s.run(ctx, o.duration, tr.event, tr.polled)
-	sum := s.summary(tr.states, tr.events)
+	runErr := src.Run(ctx, tr.event, tr.tick)
+	sum := summarize(t, src, tr.states, tr.events)
 	if runErr == nil || errors.Is(runErr, errEnough) {
 		runErr = tr.finish(sum)
 	} else if !tr.refused {
@@ -198,7 +193,6 @@ func runTrace(ctx context.Context, t *terminal, o *traceOptions) (err error) {
 // tracer prints the events of a session.
 type tracer struct {
 	opts   *traceOptions
-	clock  *clock.Clock
 	states *gstate.Tracker
 	out    report.Transitions
 	sink   io.Writer // what out writes to
@@ -227,11 +221,8 @@ func (tr *tracer) event(e *event.Event) error {
 	return err
 }
 
-// polled is called after each poll of the engine.
-func (tr *tracer) polled() error {
-	if err := tr.clock.Refresh(); err != nil {
-		return err
-	}
+// tick is called when every event that was made has been printed.
+func (tr *tracer) tick(int64) error {
 	if err := tr.out.Flush(); err != nil {
 		tr.refused = true
 		return err

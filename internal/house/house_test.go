@@ -47,6 +47,7 @@ var layers = map[string][]string{
 	"goid":          {},
 	"gstate":        {"event", "goid", "goruntime"},
 	"seed":          {"dump", "event", "goruntime"},
+	"stream":        {"engine", "event"},
 	"engine":        {"event"},
 	"engine/probes": {"event", "goid", "gobinary", "goruntime"},
 	"engine/inline": {"clock", "engine", "engine/probes", "event", "gobinary", "goruntime", "process", "ptrace", "target", "tsc"},
@@ -70,7 +71,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that touch no system: functions of a stream of events.
-var pure = []string{"event", "goid", "gstate", "seed", "report", "goruntime", "dump", "pprof", "leaks"}
+var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "leaks"}
 
 // system has the packages, with those below them, that touch a system.
 var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}

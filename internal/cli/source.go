@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"gopherscope/internal/clock"
+	"gopherscope/internal/event"
+	"gopherscope/internal/gstate"
+	"gopherscope/internal/report"
+	"gopherscope/internal/stream"
+)
+
+// openSource begins the trace of an operand, which ends after the duration if that is not
+// 0. The caller must Close what it returns.
+func openSource(t *terminal, op operand, o engineOptions, duration time.Duration) (stream.Source, error) {
+	return startLive(t, op, o, duration)
+}
+
+// liveSource is the trace of a live process.
+type liveSource struct {
+	session  *session
+	clock    *clock.Clock
+	duration time.Duration
+	info     stream.Info
+}
+
+var _ stream.Source = (*liveSource)(nil)
+
+func startLive(t *terminal, op operand, o engineOptions, duration time.Duration) (*liveSource, error) {
+	clk, err := clock.New()
+	if err != nil {
+		return nil, err
+	}
+	s, err := startSession(t, op, o)
+	if err != nil {
+		return nil, err
+	}
+	l := &liveSource{session: s, clock: clk, duration: duration}
+	if err := l.describe(); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return l, nil
+}
+
+// describe fills in the info. What is not known of the process is left out.
+func (l *liveSource) describe() error {
+	begin, err := clock.Mono()
+	if err != nil {
+		return err
+	}
+	begin -= int64(time.Since(l.session.started))
+	bin := l.session.target.Bin
+	l.session.upTo = begin
+	l.info = stream.Info{
+		Engine: l.session.engine.Name(), GoVersion: bin.Version().Text, Arch: string(bin.Arch()),
+		Stacks: l.session.opts.stacks, Begin: begin, Wall: l.clock.Wall(begin),
+	}
+	if p := l.session.proc; p != nil {
+		l.info.PID = p.PID()
+		l.info.Exe, _, _ = p.Exe()
+		l.info.Command, _ = p.Args()
+	}
+	return nil
+}
+
+// Info implements stream.Source.
+func (l *liveSource) Info() *stream.Info { return &l.info }
+
+// Run implements stream.Source.
+func (l *liveSource) Run(ctx context.Context, emit func(*event.Event) error, tick func(now int64) error) error {
+	return l.session.run(ctx, l.duration, emit, func() error {
+		if err := l.clock.Refresh(); err != nil {
+			return err
+		}
+		return tick(l.session.upTo)
+	})
+}
+
+// Stack implements stream.Source.
+func (l *liveSource) Stack(id uint32) []event.Location { return l.session.engine.Stack(id) }
+
+// Wall implements stream.Source.
+func (l *liveSource) Wall(mono int64) int64 { return l.clock.Wall(mono) }
+
+// Totals implements stream.Source.
+func (l *liveSource) Totals() (stream.Totals, error) {
+	t := stream.Totals{Now: l.session.upTo, TargetCPU: l.session.cpuUsed()}
+	stats, err := l.session.engine.Stats()
+	if err != nil {
+		return t, err
+	}
+	t.Lost = stats.Lost
+	t.Cost, err = l.session.engine.Cost()
+	return t, err
+}
+
+// Close implements stream.Source.
+func (l *liveSource) Close() error { return l.session.close() }
+
+// summarize counts what a trace did so far. What is not known is left out, and said.
+func summarize(t *terminal, src stream.Source, states *gstate.Tracker, events uint64) *report.Summary {
+	info := src.Info()
+	totals, err := src.Totals()
+	if err != nil {
+		t.notef("warning: what was lost and what it cost is not known: %v", err)
+	}
+	return &report.Summary{
+		Engine: info.Engine, GoVersion: info.GoVersion,
+		Duration: time.Duration(max(0, totals.Now-info.Begin)),
+		Events:   events, Violations: states.Violations(), Goroutines: states.Goroutines(), Seeded: states.Seeded(),
+		Lost: totals.Lost, Cost: totals.Cost, TargetCPU: totals.TargetCPU,
+	}
+}
