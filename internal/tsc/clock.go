@@ -13,7 +13,8 @@ import (
 // concurrent use.
 type Clock struct {
 	knots []knot // ascending in both; the line goes through them and on after the last
-	last  int    // the piece that was asked for last
+	last  int    // the piece that was asked for last, and
+	piece piece  // the same, until the knots change
 	asked uint64 // the highest stamp that was asked for
 	read  func() (anchor, error)
 
@@ -30,6 +31,13 @@ type knot struct {
 	tsc   uint64
 	mono  int64
 	perTk float64 // ns a tick
+}
+
+// piece is the line from one knot to the next. The zero piece has no stamps.
+type piece struct {
+	knot
+	ticks uint64 // how many stamps belong to it
+	most  int64  // ns: the line's end
 }
 
 // anchor is a stamp, and between what times the clock was then.
@@ -164,7 +172,7 @@ func (c *Clock) jump(a anchor) {
 	c.dropPlanned(limit)
 	told := c.Mono(max(min(c.asked, limit), c.knots[len(c.knots)-1].tsc))
 	if anew {
-		c.knots, c.last, c.asked = c.knots[:0], 0, 0
+		c.knots, c.last, c.piece, c.asked = c.knots[:0], 0, piece{}, 0
 	} else if c.jumped && a.mono > c.now.mono {
 		c.pace = between(c.now, a) // twice: it is the pace that is another
 	}
@@ -198,6 +206,7 @@ func (c *Clock) steer(mono int64) {
 
 // dropPlanned takes back what was planned for a stamp and later. The first knots stay.
 func (c *Clock) dropPlanned(tsc uint64) {
+	c.piece = piece{}
 	if n := len(c.knots) - 1; n > 0 && c.knots[n].tsc >= tsc {
 		c.knots = c.knots[:n]
 		c.last = min(c.last, n-1)
@@ -206,6 +215,7 @@ func (c *Clock) dropPlanned(tsc uint64) {
 
 // push adds a knot. When there are too many, one straight piece replaces the older half.
 func (c *Clock) push(k knot) {
+	c.piece = piece{}
 	if len(c.knots) == maxKnots {
 		first, kept := &c.knots[0], c.knots[maxKnots/2:]
 		first.perTk = float64(kept[0].mono-first.mono) / float64(kept[0].tsc-first.tsc)
@@ -224,6 +234,14 @@ func (c *Clock) at(k knot, tsc uint64) int64 {
 // it. Older ones are less exact. It is fastest when the stamps rise.
 func (c *Clock) Mono(tsc uint64) int64 {
 	c.asked = max(c.asked, tsc)
+	if p := &c.piece; tsc-p.tsc < p.ticks {
+		return min(c.at(p.knot, tsc), p.most)
+	}
+	return c.find(tsc)
+}
+
+// find is Mono for a stamp of another piece than the last one.
+func (c *Clock) find(tsc uint64) int64 {
 	i := c.last
 	for i > 0 && tsc < c.knots[i].tsc {
 		i--
@@ -232,11 +250,13 @@ func (c *Clock) Mono(tsc uint64) int64 {
 		i++
 	}
 	c.last = i
-	at := c.at(c.knots[i], tsc)
+	c.piece = piece{c.knots[i], math.MaxUint64 - c.knots[i].tsc, math.MaxInt64}
 	if i+1 < len(c.knots) {
-		at = min(at, c.knots[i+1].mono) // a jump back to the clock, or rounding
+		next := &c.knots[i+1]
+		// The line's end: a jump back to the clock, or rounding, must not go beyond it.
+		c.piece.ticks, c.piece.most = next.tsc-c.piece.tsc, next.mono
 	}
-	return at
+	return min(c.at(c.piece.knot, tsc), c.piece.most)
 }
 
 // Error is how far the time of a stamp may be from CLOCK_MONOTONIC, at most, at the moment
