@@ -27,6 +27,11 @@ const (
 	// Transition. Only Kind, Time, PID, GoID, To, Reason, Fake, Since and Birth
 	// are set. An engine does not emit it: package seed makes it.
 	Snapshot
+	// Gap says that nothing was traced from Since to Time, to spare the target: in
+	// which state a goroutine is is not known until its next Transition, and which
+	// goroutines have ended is not known at all. Only Kind, Time, Since and PID are
+	// set; PID is 0 when several processes are traced.
+	Gap
 )
 
 // Event is one change of one goroutine's status, the end of all goroutines of a
@@ -45,7 +50,7 @@ type Event struct {
 	Fake   bool             // To is Waiting but the goroutine keeps its M (see goruntime.IsFakeWait)
 	Reason string           // the wait reason when To is Waiting, in the runtime's words; of a Snapshot "" if unknown
 	Waker  uint64           // the goroutine that made this one runnable; 0 if the scheduler did
-	Since  int64            // of a Snapshot: it waits since then at least, by the runtime's notes; CLOCK_MONOTONIC, ns; 0 if unknown
+	Since  int64            // of a Snapshot: it waits since then at least, by the runtime's notes; of a Gap: its begin; CLOCK_MONOTONIC, ns; 0 if unknown
 	Stack  uint32           // where the goroutine parks, by the engine's number (engine.Engine.Stack); 0 if it was not taken
 	Birth  *Birth           // non-nil on the event that creates a goroutine, and on a Snapshot where it is known
 }

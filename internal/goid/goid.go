@@ -52,3 +52,12 @@ func (m *Map[V]) Delete(goid uint64) {
 	}
 	delete(m.all, goid)
 }
+
+// Retain removes the values for which keep is false. keep may change them.
+func (m *Map[V]) Retain(keep func(goid uint64, v *V) bool) {
+	for goid, v := range m.all {
+		if !keep(goid, v) {
+			m.Delete(goid)
+		}
+	}
+}

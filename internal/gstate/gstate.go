@@ -31,9 +31,14 @@ type goroutines = goid.Map[state]
 type state struct {
 	status goruntime.Status
 	seed   bool  // from a Snapshot; no change was seen yet
+	gaps   uint8 // since its last event; if there are any, the status is not known
 	since  int64 // CLOCK_MONOTONIC, ns; of a seed, since then at least
 	birth  *event.Birth
 }
+
+// maxGaps is how many gaps a goroutine is remembered over without an event. It may
+// have ended in the first one.
+const maxGaps = 100
 
 // Change is what the Tracker knows about an event beyond the event itself.
 type Change struct {
@@ -60,10 +65,27 @@ func (t *Tracker) Apply(e *event.Event) *Change {
 	case event.Snapshot:
 		t.seed(e)
 		c.Birth = e.Birth
+	case event.Gap:
+		t.gap(e.PID)
 	default:
 		t.endProcess(e.PID)
 	}
 	return c
+}
+
+// gap forgets the states of all goroutines of a process, or with 0 of all processes. Who
+// created them stays.
+func (t *Tracker) gap(pid uint32) {
+	for p, live := range t.live {
+		if pid != 0 && p != pid {
+			continue
+		}
+		live.Retain(func(_ uint64, g *state) bool {
+			g.gaps++
+			g.seed = false
+			return g.gaps < maxGaps
+		})
+	}
 }
 
 // seed takes a goroutine that was there before. What changes have told of it
@@ -95,11 +117,11 @@ func (t *Tracker) transition(e *event.Event, c *Change) {
 	switch {
 	case e.IsNew():
 		birth = e.Birth
-		violation = known && !g.seed
+		violation = known && !g.seed && g.gaps == 0
 		if known && g.seed {
 			t.seeded-- // it was being born when the snapshot was taken
 		}
-	case known:
+	case known && g.gaps == 0:
 		whole := continues(g.status, e.From)
 		if whole || !g.seed || !underWay(g.status, e.From) {
 			violation = !whole
@@ -122,7 +144,7 @@ func (t *Tracker) transition(e *event.Event, c *Change) {
 		live.Delete(e.GoID)
 		return
 	}
-	g.status, g.seed, g.since = e.To, false, e.Time
+	g.status, g.seed, g.gaps, g.since = e.To, false, 0, e.Time
 	if g.birth != birth {
 		g.birth = birth
 	}

@@ -223,3 +223,52 @@ func TestApplyLateSnapshot(t *testing.T) {
 		t.Errorf("%d from the snapshot, want 0", tr.Seeded())
 	}
 }
+
+// After a gap nothing is known of a goroutine's state, and its next change is right
+// whatever it leaves; who created it is still known.
+func TestApplyGap(t *testing.T) {
+	tr := NewTracker()
+	birth := &event.Birth{Parent: 1}
+	tr.Apply(&event.Event{PID: 5, GoID: 7, From: dead, To: runnable, Time: 10, Birth: birth})
+	tr.Apply(&event.Event{PID: 6, GoID: 7, From: runnable, To: running, Time: 10})
+	tr.Apply(&event.Event{Kind: event.Snapshot, PID: 5, GoID: 8, To: waiting, Time: 11})
+	tr.Apply(&event.Event{Kind: event.Gap, PID: 5, Since: 20, Time: 100})
+	for _, e := range []event.Event{
+		{PID: 5, GoID: 7, From: waiting, To: runnable, Time: 110},
+		{PID: 5, GoID: 8, From: running, To: runnable, Time: 111},
+		{PID: 5, GoID: 9, From: dead, To: runnable, Time: 112, Birth: birth},
+	} {
+		want := Change{}
+		if e.GoID == 7 || e.GoID == 9 {
+			want.Birth = birth
+		}
+		if c := *tr.Apply(&e); c != want {
+			t.Errorf("goroutine %d, first change after the gap: %+v, want %+v", e.GoID, c, want)
+		}
+	}
+	if c := *tr.Apply(&event.Event{PID: 5, GoID: 7, From: waiting, To: running, Time: 120}); c.For != 10 || !c.Violation {
+		t.Errorf("the second change is a violation, for 10 ns: %+v", c)
+	}
+	if c := *tr.Apply(&event.Event{PID: 6, GoID: 7, From: waiting, To: running, Time: 120}); !c.Violation {
+		t.Error("another process's goroutines have no gap")
+	}
+	tr.Apply(&event.Event{Kind: event.Gap, Since: 130, Time: 140})
+	if c := *tr.Apply(&event.Event{PID: 6, GoID: 7, From: waiting, To: running, Time: 150}); c.Violation || c.ForKnown {
+		t.Errorf("a gap of all processes: %+v", c)
+	}
+}
+
+// A goroutine that ended in a gap is not remembered for ever.
+func TestApplyManyGaps(t *testing.T) {
+	tr := NewTracker()
+	tr.Apply(&event.Event{PID: 5, GoID: 7, From: dead, To: runnable, Time: 1, Birth: &event.Birth{}})
+	for i := range int64(maxGaps) {
+		if tr.live[5].Get(7) == nil {
+			t.Fatalf("forgotten after %d gaps", i)
+		}
+		tr.Apply(&event.Event{Kind: event.Gap, PID: 5, Since: 10 * i, Time: 10*i + 5})
+	}
+	if tr.live[5].Get(7) != nil {
+		t.Error("never forgotten")
+	}
+}

@@ -32,6 +32,8 @@ func (j *jsonWriter) Event(e *event.Event, c gstate.Change) error {
 		b = append(b, "exit"...)
 	case event.Snapshot:
 		b = append(b, "snapshot"...)
+	case event.Gap:
+		b = append(b, "gap"...)
 	default:
 		b = append(b, "transition"...)
 	}
@@ -42,7 +44,11 @@ func (j *jsonWriter) Event(e *event.Event, c gstate.Change) error {
 	switch e.Kind {
 	case event.Snapshot:
 		return j.line(append(appendSeed(b, e), '}', '\n'))
-	case event.Exec, event.Exit:
+	case event.Exec, event.Exit, event.Gap:
+		if e.Kind == event.Gap {
+			b = append(b, `,"for_ns":`...)
+			b = strconv.AppendInt(b, e.Time-e.Since, 10)
+		}
 		b = append(b, `,"pid":`...)
 		b = strconv.AppendUint(b, uint64(e.PID), 10)
 		return j.line(append(b, '}', '\n'))

@@ -43,6 +43,7 @@ var life = []struct {
 		gstate.Change{For: 3_910_000_000, ForKnown: true, ForAtLeast: true}},
 	{event.Event{Time: 920_000_000, PID: 2542844, TID: 2542848, GoID: 21, M: 4, P: 11, From: goruntime.Waiting, To: goruntime.Runnable, Via: event.ViaReady, Waker: 18},
 		gstate.Change{For: 41_200, ForKnown: true, ForAtLeast: true}},
+	{event.Event{Kind: event.Gap, Time: 945_000_000, Since: 925_000_000, PID: 2542844}, gstate.Change{}},
 	{event.Event{Kind: event.Exit, Time: 950_000_000, PID: 2542844}, gstate.Change{}},
 }
 
@@ -73,6 +74,7 @@ TIME            STATE        GOID     PID      TGID     FROM         FOR        
 21:00:48.023456 WAITING(4)   33       2542848  2542844  RUNNING(2)   -          11   stopping the world   still on its M  (violation: a change before this one is missing)
 21:00:48.033456 RUNNABLE(1)  20       2542848  2542844  WAITING(4)   >3.91s     11   -                    readied by 18
 21:00:48.043456 RUNNABLE(1)  21       2542848  2542844  WAITING(4)   >41.2µs    11   -                    readied by 18
+21:00:48.068456 gap of 20.0ms: nothing was traced, to spare the process
 21:00:48.073456 process 2542844 ended
 `, "\n")
 	if diff := cmp.Diff(want, write(t, NewText)); diff != "" {
@@ -90,6 +92,7 @@ func TestJSON(t *testing.T) {
 {"type":"transition","time":"2026-11-22T21:00:48.023456789Z","mono_ns":900000000,"goid":33,"from":"running","to":"waiting","reason":"stopping the world","fake_wait":true,"via":"stw","tid":2542848,"pid":2542844,"m":4,"p":11,"violation":true}
 {"type":"transition","time":"2026-11-22T21:00:48.033456789Z","mono_ns":910000000,"goid":20,"from":"waiting","to":"runnable","via":"ready","tid":2542848,"pid":2542844,"m":4,"p":11,"waker":18,"for_ns":3910000000,"for_at_least":true}
 {"type":"transition","time":"2026-11-22T21:00:48.043456789Z","mono_ns":920000000,"goid":21,"from":"waiting","to":"runnable","via":"ready","tid":2542848,"pid":2542844,"m":4,"p":11,"waker":18,"for_ns":41200,"for_at_least":true}
+{"type":"gap","time":"2026-11-22T21:00:48.068456789Z","mono_ns":945000000,"for_ns":20000000,"pid":2542844}
 {"type":"exit","time":"2026-11-22T21:00:48.073456789Z","mono_ns":950000000,"pid":2542844}
 `, "\n")
 	if diff := cmp.Diff(want, write(t, NewJSON)); diff != "" {

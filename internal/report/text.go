@@ -107,6 +107,10 @@ func (t *textWriter) Event(e *event.Event, c gstate.Change) error {
 }
 
 func appendProcessEvent(b []byte, e *event.Event) []byte {
+	if e.Kind == event.Gap {
+		b = appendDuration(append(b, "gap of "...), time.Duration(e.Time-e.Since))
+		return append(b, ": nothing was traced, to spare the process\n"...)
+	}
 	b = append(b, "process "...)
 	b = strconv.AppendUint(b, uint64(e.PID), 10)
 	if e.Kind == event.Exec {
