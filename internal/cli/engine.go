@@ -109,7 +109,7 @@ func (s *session) attach() (engine.Engine, error) {
 		if err != nil {
 			return nil, explainInline(err)
 		}
-		if pause, threads := eng.Pause(); threads > 0 {
+		if pause, threads := eng.StopTime(); threads > 0 {
 			s.term.notef("attached: %d threads stopped for %v", threads, pause.Round(10*time.Microsecond))
 		}
 		return eng, nil

@@ -38,6 +38,14 @@ type Engine interface {
 	// nil if there is none. The slice must not be changed.
 	Stack(id uint32) []event.Location
 
+	// Pause makes the trace cost the target next to nothing until Resume. What was
+	// made before it can still be polled; of what is made meanwhile nothing is known.
+	// The caller tells of that with an [event.Gap].
+	Pause() error
+
+	// Resume ends a pause. An error leaves the trace paused.
+	Resume() error
+
 	// Stop ends the trace: no change that is made after it is emitted. Events
 	// made before it can still be polled.
 	Stop() error

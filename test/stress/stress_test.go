@@ -160,7 +160,7 @@ func (s *subject) trace(d time.Duration) (stats engine.Stats, pauses [2]time.Dur
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	pauses[0], _ = e.Pause()
+	pauses[0], _ = e.StopTime()
 	states := gstate.NewTracker()
 	emit := func(ev *event.Event) error { states.Apply(ev); return nil }
 	for end := time.Now().Add(d); time.Now().Before(end); {
@@ -180,7 +180,7 @@ func (s *subject) trace(d time.Duration) (stats engine.Stats, pauses [2]time.Dur
 	if err := e.Close(); err != nil {
 		s.t.Fatal(err)
 	}
-	pauses[1], _ = e.Pause()
+	pauses[1], _ = e.StopTime()
 	return stats, pauses, states.Violations()
 }
 

@@ -31,12 +31,9 @@ func (l *links) Close() error {
 	return errors.Join(errs...)
 }
 
-// attach puts the programs in place. What it attached before an error stays in
-// l for Close.
+// attach puts the programs in the target in place. What it attached before an error
+// stays in l for Close.
 func (l *links) attach(objs *gtraceObjects, t *target.Target, sites []probes.Site, multi bool) error {
-	if err := l.attachTracepoints(objs); err != nil {
-		return err
-	}
 	path, pid := t.Bin.Path(), 0
 	if t.Proc != nil {
 		path, pid = t.Proc.ExePath(), t.Proc.PID()

@@ -51,7 +51,10 @@ type Options struct {
 // Engine is a running trace. It implements engine.Engine.
 type Engine struct {
 	objs   gtraceObjects
-	links  links
+	links  links // the programs that are not in the target
+	probes links // those that are; none in a pause
+	target *target.Target
+	multi  bool // uprobes share a link
 	reader *ringbuf.Reader
 	sites  []probes.Site
 	seq    *probes.Sequencer
@@ -75,16 +78,15 @@ func Start(t *target.Target, opts *Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{sites: sites, seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
-	if err := e.start(t, sites, opts); err != nil {
+	e := &Engine{target: t, multi: !opts.PerfEvents && haveUprobeMulti(), sites: sites, seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
+	if err := e.start(t, opts); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
 }
 
-func (e *Engine) start(t *target.Target, sites []probes.Site, opts *Options) error {
-	multi := !opts.PerfEvents && haveUprobeMulti()
-	if err := e.load(t, multi, opts); err != nil {
+func (e *Engine) start(t *target.Target, opts *Options) error {
+	if err := e.load(t, e.multi, opts); err != nil {
 		return err
 	}
 	var err error
@@ -94,10 +96,13 @@ func (e *Engine) start(t *target.Target, sites []probes.Site, opts *Options) err
 	if t.Proc == nil {
 		e.follow = newFollower(e.objs.Processes)
 	}
-	if err := e.links.attach(&e.objs, t, sites, multi); err != nil {
+	if err := e.links.attachTracepoints(&e.objs); err != nil {
 		return err
 	}
-	e.cost = startCostMeter(e.uprobePrograms(), e.tracepointPrograms(), multi)
+	if err := e.probes.attach(&e.objs, t, e.sites, e.multi); err != nil {
+		return err
+	}
+	e.cost = startCostMeter(e.uprobePrograms(), e.tracepointPrograms(), e.multi)
 	return e.enable(1)
 }
 
@@ -252,6 +257,19 @@ func (e *Engine) Stack(uint32) []event.Location { return nil }
 // Stop implements engine.Engine.
 func (e *Engine) Stop() error { return e.enable(0) }
 
+// Pause implements engine.Engine: as long as there is a uprobe in its code, the target
+// traps. The programs that are not in the target stay.
+func (e *Engine) Pause() error { return errors.Join(e.enable(0), e.probes.Close()) }
+
+// Resume implements engine.Engine.
+func (e *Engine) Resume() error {
+	if err := e.probes.attach(&e.objs, e.target, e.sites, e.multi); err != nil {
+		return err
+	}
+	e.seq.ForgetAll()
+	return e.enable(1)
+}
+
 func (e *Engine) enable(v uint32) error {
 	if err := e.objs.Enabled.Set(v); err != nil {
 		return fmt.Errorf("set enabled: %w", err)
@@ -314,7 +332,7 @@ func (e *Engine) Cost() (engine.Cost, error) {
 
 // Close implements engine.Engine.
 func (e *Engine) Close() error {
-	errs := []error{e.links.Close()}
+	errs := []error{e.probes.Close(), e.links.Close()}
 	if e.cost != nil {
 		e.cost.Close()
 	}

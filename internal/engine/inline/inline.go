@@ -73,7 +73,7 @@ type Engine struct {
 	tended  time.Time // when its code and threads were last looked at
 	missing bool      // the process's memory was gone when it was last looked at
 	execed  bool
-	pause   time.Duration // see Pause
+	pause   time.Duration // see StopTime
 	threads int
 	rec     probes.Record
 }
@@ -386,6 +386,15 @@ func (e *Engine) Stop() error {
 	return nil
 }
 
+// Pause implements engine.Engine: the code stays, and does nothing.
+func (e *Engine) Pause() error { return e.in.enable(0) }
+
+// Resume implements engine.Engine.
+func (e *Engine) Resume() error {
+	e.seq.ForgetAll()
+	return e.in.enable(e.in.what.Rings + pageSize)
+}
+
 // Stats implements engine.Engine.
 func (e *Engine) Stats() (engine.Stats, error) {
 	var s engine.Stats
@@ -415,9 +424,9 @@ func (e *Engine) Stack(id uint32) []event.Location {
 	return e.stacks.frames(id)
 }
 
-// Pause is how long all threads of the process were stopped by the last attach or
+// StopTime is how long all threads of the process were stopped by the last attach or
 // detach, and how many threads.
-func (e *Engine) Pause() (d time.Duration, threads int) { return e.pause, e.threads }
+func (e *Engine) StopTime() (d time.Duration, threads int) { return e.pause, e.threads }
 
 // Close implements engine.Engine.
 func (e *Engine) Close() error {

@@ -105,6 +105,12 @@ func (s *Sequencer) Forget(tgid uint32) {
 	s.current = nil
 }
 
+// ForgetAll drops what is known of all goroutines, for they go on unseen.
+func (s *Sequencer) ForgetAll() {
+	clear(s.last)
+	s.current = nil
+}
+
 // Seed notes the state of a goroutine that was there before. In a system call it
 // is from the change of status on, so an entry into the kernel that comes after
 // is the same call's, or its repetition.

@@ -16,7 +16,7 @@
 // arguments (AX, BX, CX of the functions concerned) or, after a call, the result
 // (AX); SP, BP, R14 (g), R15 (the GOT in -dynlink code), X15 (zero). DX is the
 // context of a closure, which none of these functions is. So DX, SI, DI, R8 to R13
-// and the flags may be used. AX is written by BEGIN and where a stack is walked only. It is kept in R13
+// and the flags may be used. AX is written by BEGIN and WALK only. It is kept in R13
 // from the second instruction of a template to the last, so a thread can be moved out
 // of a template at any instruction: AX = R13, PC = where the template ends.
 //
@@ -64,6 +64,10 @@
 
 // How many program counters of a stack are stored, four to a record.
 #define DEPTH 32
+
+// How many frames there may be between the switch of stacks and a go statement: newproc and
+// the wrapper that the compiler makes for systemstack.
+#define BELOW_GO 4
 
 // How many rings an M looks at for its own or a free one.
 #define TRIES 16
@@ -186,7 +190,7 @@
 // BORN stores the rest of a birth: who, the parent, where; r8d = from | to<<4. The
 // parent is g.parentGoid where there is one (Go 1.21), else the goroutine that
 // executes newproc1.
-	.macro BORN gp
+	.macro ORIGIN gp, shift
 	WHERE	%rsi
 	GOROUTINE \gp, %rsi
 	xorl	%edi, %edi
@@ -196,13 +200,125 @@
 	movq	G_PARENT(\gp), %rdi
 	jmp	3f
 2:	CURRENT	%rdi
-3:	movq	%rdi, R_OTHER(%rsi)
+3:	.if \shift
+	shlq	$\shift, %rdi
+	.endif
+	movq	%rdi, R_OTHER(%rsi)
 	SECOND	%r8
 	movq	G_GOPC(\gp), %rdi
 	movq	%rdi, R_GOPC(%r8)
 	movq	G_STARTPC(\gp), %rdi
 	movq	%rdi, R_STARTPC(%r8)
+	.endm
+
+	.macro BORN gp
+	ORIGIN	\gp, 0
 	PUBLISH	2
+	.endm
+
+// WALK stores the program counters of a stack, from the frame whose pointer is in r8 on;
+// who has one to store before that goes to 7 with it in rax. rdi is where they are stored,
+// in bytes since the beginning, and the low byte of R_OTHER counts them. A frame must be
+// from r9 to r10, all of which is mapped, and above the one before; Go keeps frame pointers
+// on amd64. Then it publishes all records and leaves.
+	.macro WALK
+6:	cmpq	%r9, %r8
+	jb	8f
+	cmpq	%r10, %r8
+	ja	8f
+	movq	8(%r8), %rax		// where this frame returns to
+	movq	(%r8), %rdx		// the frame before
+	cmpq	%r8, %rdx
+	movq	%rdx, %r8
+	ja	7f
+	xorl	%r8d, %r8d		// not upwards: the last one
+	testq	%rax, %rax
+	jz	8f
+7:	movq	%rdi, %rdx
+	andl	$RING_BYTES_MASK, %edx
+	addq	DATA(%r11), %rdx
+	movq	%rax, (%rdx)
+	addq	$8, %rdi
+	incq	R_OTHER(%rsi)
+	cmpb	$DEPTH, R_OTHER(%rsi)
+	jb	6b
+8:	movq	%r13, %rax
+	addq	$((1 << RECORD_SHIFT) - 1), %rdi
+	shrq	$RECORD_SHIFT, %rdi	// records since the beginning
+	movq	%rdi, HEAD(%r11)
+	jmp	EXIT
+	.endm
+
+// BORNAT is BORN with the stack of the parent at the go statement behind the two records;
+// R_OTHER is the parent << 8 | how many program counters. newproc1 runs on g0, and
+// systemstack has saved the parent's registers in its g.sched. The frame that returns to
+// g.gopc is newproc's (runtime/proc.go, newproc; runtime/coro.go, newcoro), a few above at most.
+// If it is not there, what is saved is not of this go statement, and there is no stack.
+// Nobody moves a stack whose goroutine runs.
+	.macro BORNAT gp
+	ORIGIN	\gp, 8
+	leaq	2(%r12), %rdi
+	shlq	$RECORD_SHIFT, %rdi
+	cmpq	M_G0(%r9), %r14
+	jne	8f
+	movq	M_CURG(%r9), %rdx
+	testq	%rdx, %rdx
+	jz	8f
+	movq	G_SCHEDBP(%rdx), %r8
+	movq	G_SCHEDSP(%rdx), %r9
+	cmpq	G_STACKLO(%rdx), %r9
+	jb	8f
+	movq	G_STACKHI(%rdx), %r10
+	subq	$16, %r10
+	movl	$BELOW_GO, %r12d
+5:	cmpq	%r9, %r8
+	jb	8f
+	cmpq	%r10, %r8
+	ja	8f
+	movq	8(%r8), %rdx
+	cmpq	%rdx, G_GOPC(\gp)
+	je	6f
+	movq	(%r8), %rdx
+	cmpq	%r8, %rdx
+	jbe	8f
+	movq	%rdx, %r8
+	decl	%r12d
+	jnz	5b
+	jmp	8f
+	WALK
+	.endm
+
+// ENTERS stores a goroutine's own stack at a call that begins a system call; the place
+// that is called from is the first. r8d = from | to<<4; the record is begun. RBP
+// is the caller's frame. What is above the stack pointer is in use, hence mapped.
+	.macro ENTERS
+	WHERE	%rsi
+	GOROUTINE %r14, %rsi
+	movq	$0, R_OTHER(%rsi)
+	movq	%rsp, %r9
+	cmpq	G_STACKLO(%r14), %r9
+	jb	9f
+	movq	G_STACKHI(%r14), %r10
+	subq	$16, %r10
+	cmpq	%r10, %r9
+	ja	9f
+	movq	%rbp, %r8
+	leaq	1(%r12), %rdi
+	shlq	$RECORD_SHIFT, %rdi
+	movq	(%rsp), %rax
+	jmp	7f
+	WALK
+9:	PUBLISH	1
+	.endm
+
+// CHANGE is what casgstatus is called for: r8d = from | to<<4, edx = from.
+	.macro CHANGE
+	movl	%ebx, %edx
+	andl	$STATUS, %edx
+	movl	%ecx, %r8d
+	andl	$STATUS, %r8d
+	shll	$4, %r8d
+	orl	%edx, %r8d
 	.endm
 
 // cas: at a call of casgstatus, casGToPreemptScan or casGFromPreempted. AX is the
@@ -210,12 +326,7 @@
 // dead g is its birth; the change of one that was just allocated says nothing.
 	.section .text.cas, "ax", @progbits
 	BEGIN	2
-	movl	%ebx, %edx
-	andl	$STATUS, %edx
-	movl	%ecx, %r8d
-	andl	$STATUS, %r8d
-	shll	$4, %r8d
-	orl	%edx, %r8d
+	CHANGE
 	cmpl	$(G_DEAD | G_RUNNABLE << 4), %r8d
 	je	8f
 	cmpl	$(G_DEAD | G_WAITING << 4), %r8d
@@ -235,16 +346,10 @@
 // park: cas in park_m, with the stack of the goroutine that parks behind it. R_OTHER says
 // how many program counters follow. park_m runs on g0, and the goroutine has just been
 // saved by mcall: its registers are in g.sched, and nobody else looks at its stack until
-// the status is changed. The walk goes along the frame pointers, which Go
-// keeps on amd64, only upwards and only within g.stack, all of which is mapped.
+// the status is changed.
 	.section .text.park, "ax", @progbits
 	BEGIN	(1 + DEPTH / 4)
-	movl	%ebx, %edx
-	andl	$STATUS, %edx
-	movl	%ecx, %r8d
-	andl	$STATUS, %r8d
-	shll	$4, %r8d
-	orl	%edx, %r8d
+	CHANGE
 	WHERE	%rsi
 	GOROUTINE %rax, %rsi
 	movq	$0, R_OTHER(%rsi)
@@ -256,46 +361,48 @@
 	subq	$16, %r10
 	movq	G_SCHEDPC(%rax), %rax
 	leaq	1(%r12), %rdi
-	shlq	$RECORD_SHIFT, %rdi	// where the next one is stored, in bytes since the beginning
-7:	movq	%rdi, %rdx
-	andl	$RING_BYTES_MASK, %edx
-	addq	DATA(%r11), %rdx
-	movq	%rax, (%rdx)
-	addq	$8, %rdi
-	incq	R_OTHER(%rsi)
-	cmpq	$DEPTH, R_OTHER(%rsi)
-	jae	8f
-	cmpq	%r9, %r8
-	jb	8f
-	cmpq	%r10, %r8
-	ja	8f
-	movq	8(%r8), %rax		// where this frame returns to
-	movq	(%r8), %rdx		// the frame before
-	cmpq	%r8, %rdx
-	movq	%rdx, %r8
-	ja	7b
-	xorl	%r8d, %r8d		// not upwards: the last one
-	testq	%rax, %rax
-	jnz	7b
-8:	movq	%r13, %rax
-	addq	$((1 << RECORD_SHIFT) - 1), %rdi
-	shrq	$RECORD_SHIFT, %rdi	// records since the beginning
-	movq	%rdi, HEAD(%r11)
-	jmp	EXIT
+	shlq	$RECORD_SHIFT, %rdi
+	jmp	7f
+	WALK
 9:	PUBLISH	1
+
+// casborn: cas in newproc1 from Go 1.24 on, with the parent's stack at a birth.
+	.section .text.casborn, "ax", @progbits
+	BEGIN	(2 + DEPTH / 4)
+	CHANGE
+	cmpl	$(G_DEAD | G_RUNNABLE << 4), %r8d
+	je	9f
+	cmpl	$(G_DEAD | G_WAITING << 4), %r8d
+	je	9f
+	cmpl	$G_IDLE, %edx
+	je	EXIT
+	WHERE	%rsi
+	GOROUTINE %rax, %rsi
+	movq	$0, R_OTHER(%rsi)
+	PUBLISH	1
+9:	BORNAT	%rax
+
+// block: cas in entersyscallblock, where a goroutine runs on its own stack.
+	.section .text.block, "ax", @progbits
+	BEGIN	(1 + DEPTH / 4)
+	CHANGE
+	ENTERS
 
 // birth0, birth1: after newproc1 has returned and before anybody else can see the
 // new goroutine, which is the result or first argument (AX) or the second one (BX).
 // For Go 1.18 to 1.23, where newproc1 sets g.goid after casgstatus. The status is
 // set: waiting is that of a coroutine.
-	.macro BIRTH gp
-	BEGIN	2
+	.macro NEWBORN gp
 	movl	G_STATUS(\gp), %edx
 	andl	$STATUS, %edx
 	movl	$(G_DEAD | G_RUNNABLE << 4), %r8d
 	movl	$(G_DEAD | G_WAITING << 4), %edi
 	cmpl	$G_WAITING, %edx
 	cmovel	%edi, %r8d
+	.endm
+	.macro BIRTH gp
+	BEGIN	2
+	NEWBORN	\gp
 	BORN	\gp
 	.endm
 	.section .text.birth0, "ax", @progbits
@@ -303,10 +410,20 @@
 	.section .text.birth1, "ax", @progbits
 	BIRTH	%rbx
 
+// birthat0, birthat1: the same with the parent's stack.
+	.macro BIRTHAT gp
+	BEGIN	(2 + DEPTH / 4)
+	NEWBORN	\gp
+	BORNAT	\gp
+	.endm
+	.section .text.birthat0, "ax", @progbits
+	BIRTHAT	%rax
+	.section .text.birthat1, "ax", @progbits
+	BIRTHAT	%rbx
+
 // selfg, self0: at a call of a function that will make one known change, the
 // cookie's, of the current g or of its first argument.
-	.macro SELF gp
-	BEGIN	1
+	.macro KNOWN
 	movl	%r10d, %r8d
 	shrl	$8, %r8d
 	andl	$STATUS, %r8d
@@ -314,6 +431,10 @@
 	shrl	$(16 - 4), %edx
 	andl	$(STATUS << 4), %edx
 	orl	%edx, %r8d
+	.endm
+	.macro SELF gp
+	BEGIN	1
+	KNOWN
 	WHERE	%rsi
 	GOROUTINE \gp, %rsi
 	movq	$0, R_OTHER(%rsi)
@@ -323,6 +444,12 @@
 	SELF	%r14
 	.section .text.self0, "ax", @progbits
 	SELF	%rax
+
+// enter: selfg at a call by which a system call or a cgo call begins, with the stack.
+	.section .text.enter, "ax", @progbits
+	BEGIN	(1 + DEPTH / 4)
+	KNOWN
+	ENTERS
 
 // switch: in coroswitch_m, which hands the thread from a coroutine to its other half
 // without the scheduler. AX is the goroutine that leaves, g.coroarg.gp the one that
