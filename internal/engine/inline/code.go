@@ -58,9 +58,23 @@ type program struct {
 
 // templateOf names the section of asm/probe_amd64.S that a site needs.
 func templateOf(s *probes.Site, stacks bool) string {
+	walk := walkNone
+	if stacks {
+		walk = walkOf(s)
+	}
 	switch {
-	case stacks && s.Parks():
+	case walk == walkPark:
 		return "park"
+	case walk == walkEnter:
+		return "enter"
+	case walk == walkBlock:
+		return "block"
+	case walk == walkParent && s.Prog == probes.OnCas:
+		return "casborn"
+	case walk == walkParent && s.Flags&probes.GInArg1 != 0:
+		return "birthat1"
+	case walk == walkParent:
+		return "birthat0"
 	case s.Prog == probes.OnCas:
 		return "cas"
 	case s.Prog == probes.OnBirth && s.Flags&probes.GInArg1 != 0:
@@ -136,9 +150,9 @@ func layoutSymbols(l *target.Layout) symbols {
 	for name, off := range map[string]uint32{
 		"G_M": l.G.M, "G_GOID": l.G.GoID, "G_WAITREASON": l.G.WaitReason, "G_STATUS": l.G.Status,
 		"G_PARENT": l.G.ParentGoID, "G_GOPC": l.G.GoPC, "G_STARTPC": l.G.StartPC,
-		"G_SCHEDPC": l.G.SchedPC, "G_SCHEDBP": l.G.SchedBP, "G_STACKLO": l.G.StackLo, "G_STACKHI": l.G.StackHi,
+		"G_SCHEDPC": l.G.SchedPC, "G_SCHEDSP": l.G.SchedSP, "G_SCHEDBP": l.G.SchedBP, "G_STACKLO": l.G.StackLo, "G_STACKHI": l.G.StackHi,
 		"G_COROARG": l.G.CoroArg, "G_COROEXIT": l.G.CoroExit,
-		"M_ID": l.M.ID, "M_PROCID": l.M.ProcID, "M_P": l.M.P, "M_CURG": l.M.CurG,
+		"M_ID": l.M.ID, "M_PROCID": l.M.ProcID, "M_P": l.M.P, "M_CURG": l.M.CurG, "M_G0": l.M.G0,
 		"P_ID": l.P.ID, "CORO_GP": l.Coro.G,
 	} {
 		if off == target.NoField {

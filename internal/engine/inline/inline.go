@@ -36,8 +36,8 @@ type Options struct {
 	// one page. 0 means DefaultRingBytes.
 	RingBytes int
 
-	// Stacks has the stack of each goroutine that parks, up to 32 frames deep: see
-	// Engine.Stack.
+	// Stacks has the stack of each goroutine that parks or begins a system call or a cgo
+	// call, and of the parent at each birth, up to 32 frames deep: see Engine.Stack.
 	Stacks bool
 
 	// OnTracer runs a function on the thread that traces the process already, when it was
@@ -61,6 +61,7 @@ type Engine struct {
 	clock   *tsc.Clock
 	seq     *probes.Sequencer
 	sites   []probes.Site
+	walks   []walk // by site
 	names   threadNames
 	stacks  *stackTable // nil without stacks
 	perHit  float64     // ns
@@ -112,7 +113,7 @@ func Start(t *target.Target, opts *Options) (*Engine, error) {
 	if opts.Stacks {
 		stacks = newStackTable(t)
 	}
-	e := &Engine{sites: sites, stacks: stacks, period: minPeriod, drained: time.Now(), seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
+	e := &Engine{sites: sites, walks: walksOf(sites, opts.Stacks), stacks: stacks, period: minPeriod, drained: time.Now(), seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
 	if err := e.start(t, opts); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
@@ -160,7 +161,7 @@ func (e *Engine) start(t *target.Target, opts *Options) error {
 	if err := in.place(sh); err != nil {
 		return err
 	}
-	if e.rings, err = newRings(in.shared, in.what.Rings, sh.rings, sh.ringBytes, e.follow(opts.Stacks)); err != nil {
+	if e.rings, err = newRings(in.shared, in.what.Rings, sh.rings, sh.ringBytes, follow(e.sites, e.walks)); err != nil {
 		return err
 	}
 	if err := in.hookIn(); err != nil {
@@ -194,27 +195,6 @@ func ringBytes(n int) int {
 		size *= 2
 	}
 	return size
-}
-
-// follow says how many records belong to one: BORN and park in asm/probe_amd64.S.
-func (e *Engine) follow(stacks bool) func(*raw) int {
-	return func(w *raw) int {
-		index, from, to := w.what()
-		if int(index) >= len(e.sites) {
-			return 0
-		}
-		site := &e.sites[index]
-		switch {
-		case stacks && site.Parks():
-			return int(min(w.other(), maxDepth)+pcsInRecord-1) / pcsInRecord
-		case goruntime.Status(from) != goruntime.Dead:
-			return 0
-		}
-		if kind := site.KindAt(goruntime.Status(from), goruntime.Status(to)); kind == probes.Birth || kind == probes.BirthParked {
-			return 1
-		}
-		return 0
-	}
 }
 
 // Name implements engine.Engine.
@@ -352,17 +332,31 @@ func (e *Engine) record(r *record) error {
 	rec.TID, rec.PID, rec.M, rec.P = e.names.of(r.raw.tid(), r.ring.m), e.names.pid, r.ring.m, r.raw.p()
 	rec.Time, rec.GoID, rec.Other = e.clock.Mono(r.tsc), goid, r.raw.other()
 	rec.GoPC, rec.StartPC, rec.Stack = 0, 0, 0
-	switch {
-	case len(r.rest) == 0:
-	case e.stacks != nil && site.Parks():
-		rec.Stack, rec.Other = e.stacks.id(r.rest, r.raw.other()), 0
-	default:
-		rec.GoPC, rec.StartPC = linked(r.rest[0][0], e.in.tgt.Bias), linked(r.rest[0][1], e.in.tgt.Bias)
-	}
+	e.belongings(r, rec)
 	if ev := e.seq.Event(&e.rec); ev != nil {
 		return e.emit(ev)
 	}
 	return nil
+}
+
+// belongings fills in what follows a record: where a newborn comes from, and a stack.
+func (e *Engine) belongings(r *record, rec *probes.Record) {
+	if len(r.rest) == 0 {
+		return
+	}
+	pcs, depth := r.rest, rec.Other
+	switch e.walks[rec.Site] {
+	case walkNone, walkParent:
+		rec.GoPC, rec.StartPC = linked(pcs[0][0], e.in.tgt.Bias), linked(pcs[0][1], e.in.tgt.Bias)
+		if e.walks[rec.Site] == walkNone {
+			return
+		}
+		rec.Other, depth = unpackParent(depth)
+		pcs = pcs[1:]
+	default:
+		rec.Other = 0
+	}
+	rec.Stack = e.stacks.id(pcs, depth)
 }
 
 // linked is an address of the process as the binary has it; 0 if it is unknown.

@@ -45,9 +45,9 @@ type registerFile struct {
 // labLayout has an offset of its own for each field, so that one taken for another gives
 // another value.
 var labLayout = target.Layout{
-	G: target.GLayout{StackLo: 0x18, StackHi: 0x20, M: 0x38, SchedPC: 0x48, SchedBP: 0x68, Status: 0x94, GoID: 0xa0,
+	G: target.GLayout{StackLo: 0x18, StackHi: 0x20, M: 0x38, SchedSP: 0x40, SchedPC: 0x48, SchedBP: 0x68, Status: 0x94, GoID: 0xa0,
 		WaitReason: 0xb9, ParentGoID: 0x118, GoPC: 0x128, StartPC: 0x138, CoroArg: 0x1a8, CoroExit: 0x1b3},
-	M:    target.MLayout{ProcID: 0x50, CurG: 0xc8, P: 0xd8, ID: 0xf0},
+	M:    target.MLayout{G0: 0x10, ProcID: 0x50, CurG: 0xc8, P: 0xd8, ID: 0xf0},
 	P:    target.PLayout{ID: 0x0c},
 	Coro: target.CoroLayout{G: 0x28},
 }
@@ -55,13 +55,13 @@ var labLayout = target.Layout{
 // Where things lie in the pages of a lab.
 const (
 	labCode    = 0
-	labHarness = 2 * pageSize
-	labData    = 3 * pageSize // registers
-	labControl = 4 * pageSize
-	labStructs = 5 * pageSize
-	labStack   = 6 * pageSize // of the thread
-	labGStack  = 7 * pageSize // of a goroutine
-	labBytes   = 8 * pageSize
+	labHarness = 4 * pageSize
+	labData    = 5 * pageSize // registers
+	labControl = 6 * pageSize
+	labStructs = 7 * pageSize
+	labStack   = 8 * pageSize // of the thread
+	labGStack  = 9 * pageSize // of a goroutine
+	labBytes   = 10 * pageSize
 
 	labIn, labOut, labSP = labData, labData + 1024, labData + 2048
 
@@ -117,6 +117,7 @@ func (l *lab) reset() {
 		l.put(g+uint64(labLayout.G.StackLo), l.addr+labGStack) // the frame pointer is outside
 		l.put(g+uint64(labLayout.G.StackHi), l.addr+labBytes)
 	}
+	l.put(labM+uint64(labLayout.M.G0), l.addr+labG0)
 	l.put(labM+uint64(labLayout.M.ID), 3)
 	l.put(labM+uint64(labLayout.M.ProcID), 0xabcdef0123456789) // only 32 bits are a thread's
 	l.put(labM+uint64(labLayout.M.CurG), l.addr+labG1)

@@ -49,8 +49,8 @@ func TestNumbers(t *testing.T) {
 		"FLAG_WAKER": int64(probes.Waker) << 24, "DEPTH": maxDepth,
 		// The places in a record, which the methods of raw know: TestRawFields.
 		"R_TSC": 0, "R_GOID": 8, "R_OTHER": 16, "R_TID": 24, "R_WHERE": 28, "R_GOPC": 0, "R_STARTPC": 8,
-		// The reader looks for a ring by its place alone.
-		"TRIES": 16,
+		// The reader looks for a ring by its place alone, and never at frames.
+		"TRIES": 16, "BELOW_GO": 4,
 	}
 	have := defines(t, probeSource)
 	for _, shift := range []struct {
@@ -119,7 +119,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("no template refers to %s", name)
 		}
 	}
-	want := []string{"birth0", "birth1", "cas", "park", "self0", "selfg", "switch"}
+	want := []string{"birth0", "birth1", "birthat0", "birthat1", "block", "cas", "casborn", "enter", "park", "self0", "selfg", "switch"}
 	if got := sortedKeys(ts); !slices.Equal(got, want) {
 		t.Errorf("templates %v, want %v", got, want)
 	}

@@ -1,7 +1,6 @@
 package inline
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"runtime"
@@ -10,20 +9,23 @@ import (
 	"testing"
 	"time"
 
-	"gopherscope/internal/engine/probes"
 	"gopherscope/internal/goruntime"
 )
 
 // needs says, by template, how many places must be free in the ring.
-var needs = map[string]uint64{"cas": 2, "park": 1 + maxDepth/4, "birth0": 2, "birth1": 2, "selfg": 1, "self0": 1, "switch": 2}
+var needs = map[string]uint64{
+	"cas": 2, "birth0": 2, "birth1": 2, "selfg": 1, "self0": 1, "switch": 2,
+	"park": 1 + maxDepth/4, "enter": 1 + maxDepth/4, "block": 1 + maxDepth/4,
+	"casborn": 2 + maxDepth/4, "birthat0": 2 + maxDepth/4, "birthat1": 2 + maxDepth/4,
+}
 
 // someChange is the registers for a template to record something: a birth, where it can.
 func (l *lab) someChange(template string) map[int]uint64 {
 	set := map[int]uint64{rdx: cookieFor(1, goruntime.Running, goruntime.Syscall, 0), rax: l.addr + labG1, rbx: l.addr + labG1}
 	switch template {
-	case "cas":
+	case "cas", "casborn":
 		set[rbx], set[rcx] = uint64(goruntime.Dead), uint64(goruntime.Runnable)
-	case "park":
+	case "park", "block":
 		set[rbx], set[rcx] = uint64(goruntime.Running), uint64(goruntime.Waiting)
 	}
 	return set
@@ -223,105 +225,4 @@ func TestClaimRace(t *testing.T) {
 		t.Errorf("owners and records of the rings, in %d rounds: %x", rounds, seen)
 	}
 	t.Logf("%d rounds; the one M came first in %d, the other in %d", rounds, first, second)
-}
-
-// frame is one of a goroutine's stack: where it is, from the stack's beginning, and what
-// is there.
-type frame struct{ at, next, ret uint64 }
-
-// TestParkStack: the walk goes along the frame pointers as far as they make sense.
-func TestParkStack(t *testing.T) {
-	long := make([]frame, 60)
-	for i := range long {
-		long[i] = frame{uint64(i) * 32, uint64(i+1) * 32, 0x400000 + uint64(i)}
-	}
-	const top = pageSize - 512 // where the goroutine's stack ends
-	for name, test := range map[string]struct {
-		bp     uint64 // from the stack's beginning; may wrap
-		frames []frame
-		want   []uint64 // after the first
-	}{
-		"one":              {0x40, []frame{{0x40, 0, 0x401}}, []uint64{0x401}},
-		"three":            {0, []frame{{0, 0x80, 0x401}, {0x80, 0x800, 0x402}, {0x800, 0x700, 0x403}}, []uint64{0x401, 0x402, 0x403}},
-		"to itself":        {0x10, []frame{{0x10, 0x10, 0x401}}, []uint64{0x401}},
-		"no return":        {0x10, []frame{{0x10, 0, 0}}, nil},
-		"return of 0 amid": {0, []frame{{0, 0x80, 0}, {0x80, 0, 0x402}}, []uint64{0, 0x402}},
-		"below the stack":  {^uint64(7), nil, nil},
-		"just below":       {^uint64(0), nil, nil},
-		"at the top":       {top - 16, []frame{{top - 16, 0, 0x401}}, []uint64{0x401}},
-		"over the top":     {top - 8, []frame{{top - 8, 0, 0x401}}, nil},
-		"above":            {top, nil, nil},
-		"out of the stack": {0, []frame{{0, top + 8, 0x401}}, []uint64{0x401}},
-		"31 more":          {0, append(append([]frame(nil), long[:30]...), frame{960, 0, 0x400000 + 30}), pcs(31)},
-		"no end":           {0, long, pcs(31)},
-	} {
-		// park counts in bytes: no ring ever comes to 1<<59 records.
-		for _, head := range []uint64{0, 77, 118, 119, 120, 124, 127, 128, 1<<40 - 1} {
-			t.Run(fmt.Sprintf("%s/%d", name, head), func(t *testing.T) {
-				l := smallLab(t, false, head)
-				lo := l.addr + labGStack + 256
-				for _, f := range test.frames {
-					next := lo + f.next
-					if f.next == 0 {
-						next = 0
-					}
-					l.put(labGStack+256+f.at, next)
-					l.put(labGStack+256+f.at+8, f.ret)
-				}
-				l.stack(lo, lo+top, lo+test.bp)
-				l.expectPark(t, head, append([]uint64{0x400fff}, test.want...))
-			})
-		}
-	}
-}
-
-func pcs(n uint64) []uint64 {
-	var list []uint64
-	for i := range n {
-		list = append(list, 0x400000+i)
-	}
-	return list
-}
-
-// stack says where a goroutine's stack is, and where it stands.
-func (l *lab) stack(lo, hi, bp uint64) {
-	l.put(labG2+uint64(labLayout.G.StackLo), lo)
-	l.put(labG2+uint64(labLayout.G.StackHi), hi)
-	l.put(labG2+uint64(labLayout.G.SchedBP), bp)
-	l.put(labG2+uint64(labLayout.G.SchedPC), 0x400fff)
-}
-
-// expectPark parks the goroutine. The records behind the first one have the program counters,
-// in the last one as many as there are.
-func (l *lab) expectPark(t *testing.T, head uint64, list []uint64) {
-	t.Helper()
-	want, at := l.records(head, labChange{site: 5, from: goruntime.Running, to: goruntime.Waiting, g: 2, other: uint64(len(list))})
-	for i, pc := range list {
-		want = append(want, store{l.recordAt(labRing, head+1+uint64(i/pcsInRecord)) + i%pcsInRecord*8, pc})
-	}
-	records := 1 + uint64(len(list)+pcsInRecord-1)/pcsInRecord
-	want = append(want, store{l.headerAt(labRing, headOffset), head + records})
-	l.expect(t, "park", map[int]uint64{
-		rdx: cookieFor(5, 0, 0, 0), rax: l.addr + labG2, rbx: dirty(goruntime.Running), rcx: dirty(goruntime.Waiting),
-	}, want, at)
-}
-
-// TestParkOther: other changes at the same place have no stack, and the goroutine's is not
-// looked at.
-func TestParkOther(t *testing.T) {
-	for _, c := range []labChange{
-		{from: goruntime.Running, to: goruntime.Runnable}, {from: goruntime.Waiting, to: goruntime.Runnable},
-		{from: goruntime.Waiting, to: goruntime.Running}, {from: goruntime.Running, to: goruntime.Dead},
-	} {
-		for _, head := range heads {
-			l := smallLab(t, false, head)
-			l.stack(0, ^uint64(0), 8) // to look there would be a fault
-			c.g, c.site, c.noP = 2, uint8(rand.Uint32()), rand.IntN(2) == 0
-			l.without(false, c.noP)
-			want, at := l.records(head, c)
-			l.expect(t, "park", map[int]uint64{
-				rdx: cookieFor(c.site, 0, 0, probes.Waker), rax: l.addr + labG2, rbx: dirty(c.from), rcx: dirty(c.to),
-			}, want, at)
-		}
-	}
 }

@@ -272,8 +272,8 @@ func (r *rings) pop(one *ring) bool {
 	return true
 }
 
-// maxFollow is how many records can belong to one: those of a stack.
-const maxFollow = maxDepth / pcsInRecord
+// maxFollow is how many records can belong to one: where a newborn comes from, and a stack.
+const maxFollow = 1 + maxDepth/pcsInRecord
 
 // lostCounts are the events that the probes could not store: for want of room, and for want
 // of a ring. A count that falls is not believed.
