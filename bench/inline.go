@@ -14,7 +14,7 @@ const (
 const noGoroutine = "9223372036854775807"
 
 func inlineVariants(tool string) []variant {
-	trace := []string{"trace", "--engine", "inline", "-o", os.DevNull}
+	trace := []string{"trace", "--engine", "inline", "--max-overhead", "off", "-o", os.DevNull}
 	return []variant{
 		{inlinePrints, reader(attachedInline, tool, append(trace[:len(trace):len(trace)], "--json")...)},
 		{inlineChecked, reader(attachedInline, tool, append(trace, "--goid", noGoroutine)...)},

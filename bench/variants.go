@@ -44,7 +44,7 @@ type usage struct {
 // variants are in the order in which they take turns. self is this program, path
 // the target.
 func variants(tool, self, path string) []variant {
-	trace := []string{"trace", "-o", os.DevNull}
+	trace := []string{"trace", "--max-overhead", "off", "-o", os.DevNull}
 	vs := []variant{
 		{untraced, func(*target) (func() (usage, error), error) {
 			return func() (usage, error) { return usage{}, nil }, nil

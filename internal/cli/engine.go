@@ -20,7 +20,9 @@ type engineOptions struct {
 	name string // auto, ebpf or inline
 	ring string // a size, or "" for the engine's default
 
-	stacks bool // of goroutines that park
+	overhead string // the most that the trace may cost; "" for the default
+
+	stacks bool // where goroutines park, enter system calls and are created
 }
 
 // The engines by name.
@@ -34,6 +36,7 @@ const (
 func (o *engineOptions) flags(fl *pflag.FlagSet) {
 	fl.StringVar(&o.name, "engine", engineAuto, "how to trace: ebpf (uprobes) or inline (code in the process, far cheaper); auto is ebpf")
 	fl.StringVar(&o.ring, "ring-size", "", "buffer for events, such as 16M: a larger one loses less when the tool is starved (default 16M; with inline 4M for each thread)")
+	fl.StringVar(&o.overhead, "max-overhead", "", "the most that the trace may cost the process, as a share of the CPU time that it uses, or off: beyond it the trace pauses now and then (default "+defaultOverhead+" of a PID, off for a command)")
 }
 
 // check reads the flags.
@@ -43,8 +46,8 @@ func (o *engineOptions) check() error {
 	default:
 		return usagef("--engine %q is none of auto, ebpf, inline", o.name)
 	}
-	if o.stacks && o.name != engineInline {
-		return usagef("--stacks needs --engine inline")
+	if _, err := overhead(o.overhead, operand{}); err != nil {
+		return err
 	}
 	_, err := o.ringBytes()
 	return err
@@ -118,7 +121,7 @@ func (s *session) attach() (engine.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	eng, err := ebpf.Start(s.target, &ebpf.Options{RingBytes: ring, PIDNamespace: &ns})
+	eng, err := ebpf.Start(s.target, &ebpf.Options{RingBytes: ring, Stacks: s.opts.stacks, PIDNamespace: &ns})
 	if err != nil {
 		return nil, err
 	}

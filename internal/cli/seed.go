@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,6 +18,10 @@ import (
 	"gopherscope/internal/snapshot"
 	"gopherscope/internal/target"
 )
+
+// seedInterval is how long the end of a snapshot may stay unnoticed. Until then no
+// budget is kept.
+const seedInterval = 5 * time.Millisecond
 
 // What ends a snapshot early.
 var (
@@ -82,7 +87,7 @@ func (s *seeder) read(ctx context.Context, present processes) ([]*dump.Dump, err
 		results <- result{dumps, err}
 	}()
 	for {
-		if err := s.session.engine.Poll(pollInterval, s.event); err != nil {
+		if err := s.session.engine.Poll(seedInterval, s.event); err != nil {
 			s.cancel(err)
 			<-results // it uses what the caller closes
 			return nil, err

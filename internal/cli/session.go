@@ -25,12 +25,18 @@ type session struct {
 	cpu      time.Duration // of the target when the trace began
 	execs    bool          // the target executes another program now
 	opts     engineOptions
+	budget   budget
 }
 
 // startSession opens and validates the operand, launches it if it is a
 // command, and attaches. Nothing stays attached or running after an error.
 func startSession(t *terminal, op operand, o engineOptions) (*session, error) {
+	share, err := overhead(o.overhead, op)
+	if err != nil {
+		return nil, err
+	}
 	s := &session{term: t, opts: o}
+	s.budget = budget{session: s, share: share, Budget: *engine.NewBudget(share)}
 	if err := s.start(op); err != nil {
 		return nil, errors.Join(err, s.abandon())
 	}
@@ -116,31 +122,45 @@ func (s *session) run(ctx context.Context, duration time.Duration, emit func(*ev
 			last = true
 		default:
 		}
-		wait := pollInterval
+		wait := min(pollInterval, s.budget.Next())
 		if end, ok := ctx.Deadline(); ok {
 			wait = max(0, min(wait, time.Until(end)))
 		}
-		if last {
-			wait = 0
-			if err := s.engine.Stop(); err != nil {
-				return err
-			}
+		err := s.poll(wait, last, watch)
+		if errors.Is(err, errDear) {
+			s.term.notef("stopped: %v", err)
+			err, last = s.poll(0, true, watch), true
 		}
-		now, err := clock.Mono()
 		if err != nil {
 			return err
 		}
-		if err := s.engine.Poll(wait, watch); err != nil {
+		if err := polled(); err != nil || last {
 			return err
-		}
-		s.upTo = now
-		if err := polled(); err != nil {
-			return err
-		}
-		if last {
-			return nil
 		}
 	}
+}
+
+// poll passes the events on that were made before now, and keeps the budget. The last
+// time it ends the trace first.
+func (s *session) poll(wait time.Duration, last bool, emit func(*event.Event) error) error {
+	if last {
+		wait = 0
+		if err := s.engine.Stop(); err != nil {
+			return err
+		}
+	}
+	now, err := clock.Mono()
+	if err != nil {
+		return err
+	}
+	if err := s.engine.Poll(wait, emit); err != nil {
+		return err
+	}
+	s.upTo = now
+	if last {
+		return s.budget.end(emit)
+	}
+	return s.budget.keep(emit)
 }
 
 // cpuUsed is the CPU time of the target since the trace began; 0 if unknown.

@@ -86,7 +86,8 @@ func (l *liveSource) Wall(mono int64) int64 { return l.clock.Wall(mono) }
 
 // Totals implements stream.Source.
 func (l *liveSource) Totals() (stream.Totals, error) {
-	t := stream.Totals{Now: l.session.upTo, TargetCPU: l.session.cpuUsed()}
+	b := &l.session.budget
+	t := stream.Totals{Now: l.session.upTo, TargetCPU: l.session.cpuUsed(), Gaps: b.gaps, Paused: b.gapped}
 	stats, err := l.session.engine.Stats()
 	if err != nil {
 		return t, err
@@ -110,6 +111,6 @@ func summarize(t *terminal, src stream.Source, states *gstate.Tracker, events ui
 		Engine: info.Engine, GoVersion: info.GoVersion,
 		Duration: time.Duration(max(0, totals.Now-info.Begin)),
 		Events:   events, Violations: states.Violations(), Goroutines: states.Goroutines(), Seeded: states.Seeded(),
-		Lost: totals.Lost, Cost: totals.Cost, TargetCPU: totals.TargetCPU,
+		Lost: totals.Lost, Cost: totals.Cost, TargetCPU: totals.TargetCPU, Gaps: totals.Gaps, Paused: totals.Paused,
 	}
 }

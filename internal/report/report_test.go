@@ -142,7 +142,7 @@ func TestSummary(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantJSON := `{"type":"summary","engine":"ebpf","go_version":"go1.26.8","duration_ns":5003000000,"events":12345,` +
-		`"lost":{"total":8,"ring_full":7,"read_fault":1,"recursion":0,"processes":0,"no_ring":0,"corrupt":0},"violations":0,"goroutines":34,"snapshot_goroutines":20,` +
+		`"lost":{"total":8,"ring_full":7,"read_fault":1,"recursion":0,"processes":0,"no_ring":0,"corrupt":0},"violations":0,"goroutines":34,"snapshot_goroutines":20,"gaps":0,"paused_ns":0,` +
 		`"cost":{"uprobe_hits":12000,"syscall_hits":400,"inline_hits":0,"ns_per_uprobe_hit":5000,"ns_per_syscall_hit":150,"ns_per_inline_hit":0,"total_ns":60060000,"target_cpu_ns":1000000000,"share":0.06006}}`
 	if string(got) != wantJSON {
 		t.Errorf("JSON\n got %s\nwant %s", got, wantJSON)

@@ -21,6 +21,8 @@ type Summary struct {
 	Lost       engine.Lost
 	Cost       engine.Cost
 	TargetCPU  time.Duration // CPU time that the target used meanwhile; 0 if unknown
+	Gaps       uint64        // pauses in which nothing was traced, to spare the target, and
+	Paused     time.Duration // their time
 }
 
 // share is the cost as a share of the CPU time that the target used, which
@@ -36,6 +38,9 @@ func (s *Summary) share() (v float64, ok bool) {
 func (s *Summary) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d events of %d goroutines in %s, %s, %d violations", s.Events, s.Goroutines, round(s.Duration), lostText(s.Lost), s.Violations)
+	if s.Gaps > 0 {
+		fmt.Fprintf(&b, "; paused %d times, for %s, to spare the target", s.Gaps, round(s.Paused))
+	}
 	if s.Cost.NsPerUprobe == 0 && s.Cost.NsPerSyscall == 0 && s.Cost.NsPerInline == 0 {
 		return b.String()
 	}
@@ -94,6 +99,8 @@ type jsonSummary struct {
 	Violations uint64   `json:"violations"`
 	Goroutines uint64   `json:"goroutines"`
 	Seeded     uint64   `json:"snapshot_goroutines"`
+	Gaps       uint64   `json:"gaps"`
+	PausedNs   int64    `json:"paused_ns"`
 	Cost       jsonCost `json:"cost"`
 }
 
@@ -125,6 +132,7 @@ func (s *Summary) JSON() ([]byte, error) {
 	j := jsonSummary{
 		Type: "summary", Engine: s.Engine, GoVersion: s.GoVersion, DurationNs: int64(s.Duration),
 		Events: s.Events, Violations: s.Violations, Goroutines: s.Goroutines, Seeded: s.Seeded,
+		Gaps: s.Gaps, PausedNs: int64(s.Paused),
 		Lost: jsonLost{l.Total(), l.RingFull, l.ReadFault, l.Recursion, l.Processes, l.NoRing, l.Corrupt},
 		Cost: jsonCost{
 			UprobeHits: c.Hits.Uprobes, SyscallHits: c.Hits.Syscalls, InlineHits: c.Hits.Inline,

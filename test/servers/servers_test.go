@@ -78,7 +78,7 @@ func (s server) test(t *testing.T, tool string) {
 	p := testenv.StartEnv(t, []string{"HOME=" + dir}, filepath.Join(dir, s.name), s.args(addr)...)
 	waitFor(t, addr)
 
-	trace := exec.Command(tool, "trace", "--json", "-d", traceFor.String(), strconv.Itoa(p.PID()))
+	trace := exec.Command(tool, "trace", "--json", "--max-overhead", "off", "-d", traceFor.String(), strconv.Itoa(p.PID()))
 	trace.Stderr = os.Stderr
 	out, err := trace.StdoutPipe()
 	if err != nil {

@@ -224,7 +224,7 @@ func (e Engine) AttachHeld(t testing.TB, prog string, b testenv.Build, args ...s
 func (e Engine) attach(t testing.TB, p *testenv.Process, prog string, b testenv.Build, lines []string) *Trace {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "trace.jsonl")
-	scope := testenv.Start(t, Tool(t), slices.Concat([]string{"trace", "--json", "-o", out}, e.flags(), []string{strconv.Itoa(p.PID())})...)
+	scope := testenv.Start(t, Tool(t), slices.Concat([]string{"trace", "--json", "--max-overhead", "off", "-o", out}, e.flags(), []string{strconv.Itoa(p.PID())})...)
 	for begin := time.Now(); fileSize(out) == 0; time.Sleep(20 * time.Millisecond) {
 		if time.Since(begin) > testenv.Deadline {
 			t.Fatalf("gopherscope sees nothing after %v; stderr:\n%s", testenv.Deadline, scope.Stderr())
@@ -249,7 +249,7 @@ func (e Engine) attach(t testing.TB, p *testenv.Process, prog string, b testenv.
 func (e Engine) Sample(t testing.TB, p *testenv.Process, b testenv.Build, d time.Duration, flags ...string) *Trace {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "trace.jsonl")
-	args := slices.Concat([]string{"trace", "--json", "-o", out, "-d", d.String()}, e.flags(), flags)
+	args := slices.Concat([]string{"trace", "--json", "--max-overhead", "off", "-o", out, "-d", d.String()}, e.flags(), flags)
 	scope := testenv.Start(t, Tool(t), append(args, strconv.Itoa(p.PID()))...)
 	if err := scope.Wait(); err != nil {
 		t.Fatalf("gopherscope trace: %v\n%s", err, scope.Stderr())
