@@ -65,6 +65,14 @@ type Stats struct {
 	Events uint64 // records taken in the target
 	Lost   Lost
 	Hits   Hits
+	// NoStack counts events that went out without the stack that they should have.
+	NoStack NoStack
+}
+
+// NoStack counts events without their stack, by cause.
+type NoStack struct {
+	Full   uint64 // there are more stacks than can be told apart
+	Unread uint64 // the stack's memory was not readable, or not what it has to be
 }
 
 // Lost counts the changes of status that could not be emitted, by cause.

@@ -54,8 +54,15 @@ func (l *links) attach(objs *gtraceObjects, t *target.Target, sites []probes.Sit
 // cookie is what a program learns at the site with this index: COOKIE_… in
 // bpf/event.h.
 func cookie(s *probes.Site, index int) uint64 {
-	return uint64(index) | uint64(s.From)<<8 | uint64(s.To)<<16 | uint64(s.Flags)<<24
+	flags := s.Flags
+	if s.Parks() {
+		flags |= siteParks
+	}
+	return uint64(index) | uint64(s.From)<<8 | uint64(s.To)<<16 | uint64(flags)<<24 | s.PC<<32
 }
+
+// siteParks is SITE_PARKS of bpf/event.h, after the flags that all engines have.
+const siteParks probes.Flags = 16
 
 // attachTracepoints attaches the programs that are not in the target.
 func (l *links) attachTracepoints(objs *gtraceObjects) error {

@@ -40,6 +40,10 @@ type Options struct {
 	// least one page. 0 means DefaultRingBytes.
 	RingBytes int
 
+	// Stacks has the stack of each goroutine that parks or enters a system call or C
+	// code, and of the parent at each birth, up to 32 frames deep: see Engine.Stack.
+	Stacks bool
+
 	// PerfEvents attaches through perf events also where uprobe_multi works.
 	PerfEvents bool
 
@@ -61,6 +65,7 @@ type Engine struct {
 	rec    ringbuf.Record
 	follow *follower // nil when one process is traced
 	cost   *costMeter
+	stacks *stackReader // nil without stacks
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -115,6 +120,11 @@ func (e *Engine) load(t *target.Target, multi bool, opts *Options) error {
 	if err := setConstants(spec, t, opts.PIDNamespace); err != nil {
 		return err
 	}
+	if opts.Stacks {
+		if err := setStacks(spec, e.sites); err != nil {
+			return err
+		}
+	}
 	spec.Maps["events"].MaxEntries = ringSize(opts.RingBytes)
 	if multi {
 		for _, p := range spec.Programs {
@@ -125,6 +135,9 @@ func (e *Engine) load(t *target.Target, multi bool, opts *Options) error {
 	}
 	if err := spec.LoadAndAssign(&e.objs, nil); err != nil {
 		return fmt.Errorf("load programs: %w", explain(err))
+	}
+	if opts.Stacks {
+		e.stacks = newStackReader(e.objs.Stacks, t.Bin)
 	}
 	return nil
 }
@@ -158,7 +171,7 @@ func explain(err error) error {
 func setConstants(spec *ebpf.CollectionSpec, t *target.Target, ns *process.PIDNamespace) error {
 	l := &t.Layout
 	layout := gtraceRuntimeLayout{
-		G_stack: l.G.StackLo, G_m: l.G.M, G_status: l.G.Status, G_goid: l.G.GoID, G_waitreason: l.G.WaitReason,
+		G_stack: l.G.StackLo, G_schedSp: l.G.SchedSP, G_schedPc: l.G.SchedPC, G_schedBp: l.G.SchedBP, G_m: l.G.M, G_status: l.G.Status, G_goid: l.G.GoID, G_waitreason: l.G.WaitReason,
 		G_parent: l.G.ParentGoID, G_gopc: l.G.GoPC, G_startpc: l.G.StartPC,
 		G_coroarg: l.G.CoroArg, G_coroexit: l.G.CoroExit,
 		M_curg: l.M.CurG, M_p: l.M.P, M_oldp: l.M.OldP, M_id: l.M.ID,
@@ -167,7 +180,7 @@ func setConstants(spec *ebpf.CollectionSpec, t *target.Target, ns *process.PIDNa
 	}
 	scope := gtraceTraceScope{}
 	if t.Proc != nil {
-		scope.Tgid = uint32(t.Proc.PID())
+		scope.Tgid, scope.Bias = uint32(t.Proc.PID()), t.Bias
 	}
 	if ns != nil && !ns.Initial {
 		scope.PidnsDev, scope.PidnsIno = ns.Dev, ns.Inode
@@ -216,6 +229,9 @@ func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 			e.follow.saw(r.tgid)
 		}
 		g := r.general(e.sites)
+		if r.stack != 0 && e.stacks != nil {
+			g.Stack = e.stacks.id(r.stack)
+		}
 		if ev := e.seq.Event(&g); ev != nil {
 			if err := emit(ev); err != nil {
 				return err
@@ -241,7 +257,7 @@ func (e *Engine) Follow(pid int) error {
 	if e.follow == nil {
 		return nil
 	}
-	if err := e.objs.Processes.Put(uint32(pid), uint8(1)); err != nil {
+	if err := e.objs.Processes.Update(uint32(pid), uint64(biasUnknown), ebpf.UpdateNoExist); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 		return fmt.Errorf("follow process %d: %w", pid, err)
 	}
 	e.follow.saw(uint32(pid))
@@ -251,8 +267,8 @@ func (e *Engine) Follow(pid int) error {
 // Seed implements engine.Engine.
 func (e *Engine) Seed(ev *event.Event) { e.seq.Seed(ev) }
 
-// Stack implements engine.Engine: no stacks are taken.
-func (e *Engine) Stack(uint32) []event.Location { return nil }
+// Stack implements engine.Engine.
+func (e *Engine) Stack(id uint32) []event.Location { return e.stacks.frames(id) }
 
 // Stop implements engine.Engine.
 func (e *Engine) Stop() error { return e.enable(0) }
@@ -290,6 +306,8 @@ func (e *Engine) Stats() (engine.Stats, error) {
 		{gtraceCounterLOST_RING_FULL, &s.Lost.RingFull},
 		{gtraceCounterLOST_READ_FAULT, &s.Lost.ReadFault},
 		{gtraceCounterLOST_PROCESSES, &s.Lost.Processes},
+		{gtraceCounterNO_STACK_ROOM, &s.NoStack.Full},
+		{gtraceCounterNO_STACK_READ, &s.NoStack.Unread},
 	}
 	for _, c := range counters {
 		var perCPU []uint64
@@ -299,6 +317,10 @@ func (e *Engine) Stats() (engine.Stats, error) {
 		for _, n := range perCPU {
 			*c.to += n
 		}
+	}
+	if e.stacks != nil {
+		s.NoStack.Full += e.stacks.table.Full()
+		s.NoStack.Unread += e.stacks.lost.Load()
 	}
 	for _, p := range append(e.uprobePrograms(), e.tracepointPrograms()...) {
 		if st, err := p.Stats(); err == nil {

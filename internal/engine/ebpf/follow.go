@@ -17,6 +17,10 @@ type follower struct {
 	next   time.Time      // when to look again
 }
 
+// biasUnknown is BIAS_UNKNOWN of bpf/event.h: a process in `processes` of which the
+// next hit of a probe will tell the bias.
+const biasUnknown = 1
+
 // noPidfd stands for a process that has ended. Its last records may still be in
 // the ring, so it is forgotten only after the ring has been read once more.
 const noPidfd = -1

@@ -22,7 +22,9 @@ const (
 	gtraceCounterLOST_RING_FULL  gtraceCounter = 3
 	gtraceCounterLOST_READ_FAULT gtraceCounter = 4
 	gtraceCounterLOST_PROCESSES  gtraceCounter = 5
-	gtraceCounterCOUNTERS        gtraceCounter = 6
+	gtraceCounterNO_STACK_ROOM   gtraceCounter = 6
+	gtraceCounterNO_STACK_READ   gtraceCounter = 7
+	gtraceCounterCOUNTERS        gtraceCounter = 8
 )
 
 type gtraceKind uint32
@@ -39,6 +41,9 @@ const (
 type gtraceRuntimeLayout struct {
 	_            structs.HostLayout
 	G_stack      uint32
+	G_schedSp    uint32
+	G_schedPc    uint32
+	G_schedBp    uint32
 	G_m          uint32
 	G_status     uint32
 	G_goid       uint32
@@ -57,12 +62,20 @@ type gtraceRuntimeLayout struct {
 	CoroGp       uint32
 }
 
+type gtraceStack struct {
+	_     structs.HostLayout
+	Depth uint32
+	Leaf  uint32
+	Pcs   [32]uint64
+}
+
 type gtraceTraceScope struct {
 	_        structs.HostLayout
 	Tgid     uint32
 	Unused   uint32
 	PidnsDev uint64
 	PidnsIno uint64
+	Bias     uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -72,6 +85,7 @@ const (
 	gtraceMapCounters     = "counters"
 	gtraceMapEvents       = "events"
 	gtraceMapProcesses    = "processes"
+	gtraceMapStacks       = "stacks"
 	gtraceProgOnBirth     = "on_birth"
 	gtraceProgOnCas       = "on_cas"
 	gtraceProgOnExec      = "on_exec"
@@ -85,6 +99,9 @@ const (
 	gtraceVarLayout       = "layout"
 	gtraceVarRecords      = "records"
 	gtraceVarScope        = "scope"
+	gtraceVarStackRecords = "stack_records"
+	gtraceVarStackSeed    = "stack_seed"
+	gtraceVarStacksOn     = "stacks_on"
 )
 
 // loadGtrace returns the embedded CollectionSpec for gtrace.
@@ -145,6 +162,7 @@ type gtraceMapSpecs struct {
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Processes *ebpf.MapSpec `ebpf:"processes"`
+	Stacks    *ebpf.MapSpec `ebpf:"stacks"`
 }
 
 // gtraceVariableSpecs contains global variables before they are loaded into the kernel.
@@ -157,6 +175,9 @@ type gtraceVariableSpecs struct {
 	Layout       *ebpf.VariableSpec `ebpf:"layout"`
 	Records      *ebpf.VariableSpec `ebpf:"records"`
 	Scope        *ebpf.VariableSpec `ebpf:"scope"`
+	StackRecords *ebpf.VariableSpec `ebpf:"stack_records"`
+	StackSeed    *ebpf.VariableSpec `ebpf:"stack_seed"`
+	StacksOn     *ebpf.VariableSpec `ebpf:"stacks_on"`
 }
 
 // gtraceObjects contains all objects after they have been loaded into the kernel.
@@ -182,6 +203,7 @@ type gtraceMaps struct {
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Events    *ebpf.Map `ebpf:"events"`
 	Processes *ebpf.Map `ebpf:"processes"`
+	Stacks    *ebpf.Map `ebpf:"stacks"`
 }
 
 func (m *gtraceMaps) Close() error {
@@ -189,6 +211,7 @@ func (m *gtraceMaps) Close() error {
 		m.Counters,
 		m.Events,
 		m.Processes,
+		m.Stacks,
 	)
 }
 
@@ -202,6 +225,9 @@ type gtraceVariables struct {
 	Layout       *ebpf.Variable `ebpf:"layout"`
 	Records      *ebpf.Variable `ebpf:"records"`
 	Scope        *ebpf.Variable `ebpf:"scope"`
+	StackRecords *ebpf.Variable `ebpf:"stack_records"`
+	StackSeed    *ebpf.Variable `ebpf:"stack_seed"`
+	StacksOn     *ebpf.Variable `ebpf:"stacks_on"`
 }
 
 // gtracePrograms contains all programs after they have been loaded into the kernel.

@@ -10,6 +10,10 @@ import (
 // recordSize is sizeof(struct record) in bpf/event.h.
 const recordSize = 48
 
+// stackRecordSize is sizeof(struct stack_record): a record with the key of a stack
+// behind it.
+const stackRecordSize = recordSize + 8
+
 // record is struct record of bpf/event.h, decoded. The last eight bytes have
 // two readings, told apart by kind.
 type record struct {
@@ -25,15 +29,22 @@ type record struct {
 
 	from, to, reason uint8 // KIND_CHANGE, KIND_ATTEMPT, KIND_SYSCALL
 	gopc, startpc    int32 // KIND_BIRTH, KIND_BIRTH_PARKED
+
+	stack uint64 // key of the stack; 0 if there is none
 }
 
-// decode reads b, which has recordSize bytes; anything else is an internal
-// error that the caller reports.
+// decode reads b, which has recordSize or stackRecordSize bytes; anything else is
+// an internal error that the caller reports.
 func (r *record) decode(b []byte) bool {
-	if len(b) != recordSize {
+	le := binary.LittleEndian
+	switch len(b) {
+	case recordSize:
+		r.stack = 0
+	case stackRecordSize:
+		r.stack = le.Uint64(b[recordSize:])
+	default:
 		return false
 	}
-	le := binary.LittleEndian
 	r.kind = gtraceKind(b[0])
 	r.site = b[1]
 	r.p = int16(le.Uint16(b[2:]))

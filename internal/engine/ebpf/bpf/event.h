@@ -48,18 +48,36 @@ struct record {
 };
 _Static_assert(sizeof(struct record) == 48, "the ring holds one 48-byte record per change");
 
+// A record of a change that a stack was taken for, when the trace has stacks.
+struct stack_record {
+	struct record record;
+	u64 stack; // key in the map `stacks`; never 0
+};
+_Static_assert(sizeof(struct stack_record) == 56, "records with a stack are told by their length");
+
 #define SITE_NONE 255
 
+// A stack, as it is kept: return addresses, innermost frame first, as linked.
+#define STACK_DEPTH 32
+struct stack {
+	u32 depth;
+	u32 leaf; // whether pcs[1] is a return address only if the function of pcs[0] has no frame
+	u64 pcs[STACK_DEPTH];
+};
+
 // An attach cookie: what a program must know of the site that it runs at.
-//   bits 0-7 site index, 8-15 from, 16-23 to, 24-31 flags
+//   bits 0-7 site index, 8-15 from, 16-23 to, 24-31 flags, 32-63 the site's
+//   address as linked (an address above 4 GiB does not fit: no stacks then)
 #define COOKIE_SITE(c) ((u8)(c))
 #define COOKIE_FROM(c) ((u8)((c) >> 8))
 #define COOKIE_TO(c) ((u8)((c) >> 16))
 #define COOKIE_FLAGS(c) ((u8)((c) >> 24))
+#define COOKIE_PC(c) ((c) >> 32)
 #define SITE_WAKER 1	 // the thread's current goroutine is the waker
 #define SITE_ATTEMPT 2	 // the change may not take place
 #define SITE_G_IN_ARG1 4 // on_birth: the new goroutine is the second argument, not the first
 #define SITE_G_IN_ARG0 8 // on_self: the goroutine is the first argument, not the current g
+#define SITE_PARKS 16	 // on_cas: in park_m, where the goroutine has been saved by mcall
 
 // The statuses that the programs compare with: runtime/runtime2.go, the same
 // numbers in Go 1.18 to 1.27.
@@ -77,6 +95,9 @@ enum status {
 // NO_FIELD where this Go version has no such field.
 struct runtime_layout {
 	u32 g_stack; // lo and hi, two words
+	u32 g_sched_sp;
+	u32 g_sched_pc;
+	u32 g_sched_bp;
 	u32 g_m;
 	u32 g_status;
 	u32 g_goid;
@@ -102,7 +123,11 @@ struct trace_scope {
 	u32 unused;
 	u64 pidns_dev; // 0: the initial PID namespace
 	u64 pidns_ino;
+	u64 bias; // of the process `tgid`: what to add to an address as linked
 };
+
+// In `processes`: nothing is known of the process's bias yet. No bias is odd.
+#define BIAS_UNKNOWN 1
 
 // Counters: one per-CPU slot each. Losses have a counter per cause.
 enum counter {
@@ -112,5 +137,7 @@ enum counter {
 	LOST_RING_FULL,	 // no room in the ring
 	LOST_READ_FAULT, // the target's memory could not be read
 	LOST_PROCESSES,	 // no room in `processes`: a process is not traced
+	NO_STACK_ROOM,	 // no room in `stacks`: an event without its stack
+	NO_STACK_READ,	 // the stack was not readable, or not what it has to be
 	COUNTERS,
 };

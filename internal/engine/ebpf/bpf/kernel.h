@@ -27,6 +27,10 @@ typedef unsigned long long u64;
 // bpf_ringbuf_submit and bpf_ringbuf_discard: leave the reader asleep.
 #define RB_NO_WAKEUP 1
 
+// bpf_map_update_elem: only if the key is not there, else -EEXIST.
+#define MAP_NOEXIST 1
+#define EEXIST 17
+
 // Helpers, by their number in enum bpf_func_id. All are in Linux 5.15.
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value,
@@ -56,7 +60,8 @@ struct raw_tp_ctx {
 //
 // REG_ARG0..2 are the first integer arguments of Go's register ABI
 // (cmd/compile/abi-internal.md), REG_G is the register that holds the current
-// g, REG_SP the stack pointer, REG_IP the instruction pointer.
+// g, REG_SP the stack pointer, REG_BP the frame pointer, REG_IP the instruction
+// pointer.
 #if defined(__TARGET_ARCH_x86)
 
 struct user_regs {
@@ -68,6 +73,7 @@ struct user_regs {
 #define REG_ARG2(r) ((r)->cx)
 #define REG_G(r) ((r)->r14)
 #define REG_SP(r) ((r)->sp)
+#define REG_BP(r) ((r)->bp)
 #define REG_IP(r) ((r)->ip)
 // The number of the system call that is being left: struct pt_regs of the
 // kernel only, not the context of a uprobe.
@@ -88,6 +94,8 @@ struct user_regs {
 #define REG_ARG2(r) ((r)->regs[2])
 #define REG_G(r) ((r)->regs[28])
 #define REG_SP(r) ((r)->sp)
+#define REG_BP(r) ((r)->regs[29])
+#define REG_LR(r) ((r)->regs[30]) // where a function without a frame returns to
 #define REG_IP(r) ((r)->pc)
 #define REG_NR(r) ((r)->syscallno) // its low half; the high half is not used
 #define NR_SCHED_YIELD 124
