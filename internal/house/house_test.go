@@ -58,7 +58,8 @@ var layers = map[string][]string{
 	"waiton":        {"dump", "target", "process", "goruntime"},
 	"report":        {"event", "gstate", "goruntime", "engine", "dump", "leaks"},
 	"dump":          {"goruntime"},
-	"pprof":         {"dump", "goruntime"},
+	"pprof":         {"dump", "event", "goruntime", "profile"},
+	"profile":       {"event", "goid", "goruntime", "gstate", "stream"},
 	"leaks":         {"dump", "goruntime"},
 }
 
@@ -67,11 +68,11 @@ var only = map[string][]string{
 	"github.com/cilium/ebpf":       {"gopherscope/internal/engine/ebpf", "gopherscope/bench", "gopherscope/internal/testenv"},
 	"github.com/spf13/cobra":       {"gopherscope/internal/cli"},
 	"golang.org/x/arch/x86/x86asm": {"gopherscope/internal/gobinary"},
-	"github.com/google/pprof":      {"gopherscope/internal/pprof"},
+	"github.com/google/pprof":      {"gopherscope/internal/pprof", "gopherscope/internal/cli"},
 }
 
 // pure has the packages that touch no system: functions of a stream of events.
-var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "leaks"}
+var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks"}
 
 // system has the packages, with those below them, that touch a system.
 var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}

@@ -1,8 +1,9 @@
 // Package pprof writes a Dump as a profile for go tool pprof and everything else
 // that reads its format, like the goroutine profile that a Go program makes of
-// itself: one sample for each stack, whose value is the number of goroutines.
+// itself: one sample for each stack, whose value is the number of goroutines. It does
+// the same with the profile of a trace, like Go's block profile: see [Samples].
 //
-// It is pure: a Dump and a writer in, bytes out.
+// It is pure: a Dump or a profile and a writer in, bytes out.
 package pprof
 
 import (
