@@ -67,6 +67,8 @@ func templateOf(s *probes.Site, stacks bool) string {
 		return "park"
 	case walk == walkEnter:
 		return "enter"
+	case walk == walkSys:
+		return "entersys"
 	case walk == walkBlock:
 		return "block"
 	case walk == walkParent && s.Prog == probes.OnCas:

@@ -63,7 +63,7 @@ type Engine struct {
 	sites   []probes.Site
 	walks   []walk // by site
 	names   threadNames
-	stacks  *stackTable // nil without stacks
+	stacks  *stacks // nil without stacks
 	perHit  float64     // ns
 	stopped bool
 	drained time.Time                // when the rings were last drained
@@ -109,11 +109,10 @@ func Start(t *target.Target, opts *Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	var stacks *stackTable
+	e := &Engine{sites: sites, walks: walksOf(sites, opts.Stacks), period: minPeriod, drained: time.Now(), seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
 	if opts.Stacks {
-		stacks = newStackTable(t)
+		e.stacks = newStacks(t)
 	}
-	e := &Engine{sites: sites, walks: walksOf(sites, opts.Stacks), stacks: stacks, period: minPeriod, drained: time.Now(), seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
 	if err := e.start(t, opts); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
@@ -341,22 +340,27 @@ func (e *Engine) record(r *record) error {
 
 // belongings fills in what follows a record: where a newborn comes from, and a stack.
 func (e *Engine) belongings(r *record, rec *probes.Record) {
-	if len(r.rest) == 0 {
-		return
-	}
-	pcs, depth := r.rest, rec.Other
-	switch e.walks[rec.Site] {
-	case walkNone, walkParent:
+	pcs, walked := r.rest, e.walks[rec.Site]
+	depth := rec.Other
+	if rec.Kind == probes.Birth || rec.Kind == probes.BirthParked {
+		if len(pcs) == 0 {
+			return
+		}
 		rec.GoPC, rec.StartPC = linked(pcs[0][0], e.in.tgt.Bias), linked(pcs[0][1], e.in.tgt.Bias)
-		if e.walks[rec.Site] == walkNone {
+		if walked != walkParent {
 			return
 		}
 		rec.Other, depth = unpackParent(depth)
-		pcs = pcs[1:]
-	default:
+		if pcs = pcs[1:]; rec.Other == 0 {
+			return // the runtime's own doing
+		}
+	} else {
+		if walked == walkNone || walked == walkParent || walked == walkPark && rec.From != goruntime.Running {
+			return
+		}
 		rec.Other = 0
 	}
-	rec.Stack = e.stacks.id(pcs, depth)
+	rec.Stack = e.stacks.id(pcs, depth, walked)
 }
 
 // linked is an address of the process as the binary has it; 0 if it is unknown.
@@ -398,6 +402,9 @@ func (e *Engine) Stats() (engine.Stats, error) {
 	s.Events = e.rings.events
 	s.Lost.RingFull, s.Lost.NoRing, s.Lost.Corrupt = e.rings.lostCounts()
 	s.Hits.Inline = s.Events + s.Lost.RingFull + s.Lost.NoRing
+	if e.stacks != nil {
+		s.NoStack.Full, s.NoStack.Unread = e.stacks.table.Full(), e.stacks.unread
+	}
 	return s, nil
 }
 
@@ -415,7 +422,7 @@ func (e *Engine) Stack(id uint32) []event.Location {
 	if e.stacks == nil {
 		return nil
 	}
-	return e.stacks.frames(id)
+	return e.stacks.table.Frames(id)
 }
 
 // StopTime is how long all threads of the process were stopped by the last attach or

@@ -119,7 +119,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("no template refers to %s", name)
 		}
 	}
-	want := []string{"birth0", "birth1", "birthat0", "birthat1", "block", "cas", "casborn", "enter", "park", "self0", "selfg", "switch"}
+	want := []string{"birth0", "birth1", "birthat0", "birthat1", "block", "cas", "casborn", "enter", "entersys", "park", "self0", "selfg", "switch"}
 	if got := sortedKeys(ts); !slices.Equal(got, want) {
 		t.Errorf("templates %v, want %v", got, want)
 	}

@@ -15,7 +15,7 @@ import (
 // needs says, by template, how many places must be free in the ring.
 var needs = map[string]uint64{
 	"cas": 2, "birth0": 2, "birth1": 2, "selfg": 1, "self0": 1, "switch": 2,
-	"park": 1 + maxDepth/4, "enter": 1 + maxDepth/4, "block": 1 + maxDepth/4,
+	"park": 1 + maxDepth/4, "enter": 1 + maxDepth/4, "entersys": 1 + maxDepth/4, "block": 1 + maxDepth/4,
 	"casborn": 2 + maxDepth/4, "birthat0": 2 + maxDepth/4, "birthat1": 2 + maxDepth/4,
 }
 

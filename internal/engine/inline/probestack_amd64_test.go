@@ -180,9 +180,58 @@ func TestEnterStack(t *testing.T) {
 	}
 }
 
+// TestEnterSysStack: entersyscall's own frame comes first, with the word above it, which may
+// be where a caller without a frame returns to; then the frames.
+func TestEnterSysStack(t *testing.T) {
+	const own, above = 0x500000, 0x500001
+	eachWalk(t, func(t *testing.T, l *lab, lo, bp, head uint64, list []uint64) {
+		sp := lo - 40
+		for i, v := range []uint64{firstPC, rand.Uint64(), lo + bp, own, above} {
+			l.put(labGStack+stackBottom-40+8*uint64(i), v)
+		}
+		if int64(bp) < 0 { // the frame below is no frame
+			l.put(labGStack+stackBottom-24, lo-24+bp)
+		}
+		l.stack(labG2, lo-128, lo+stackTop, 8, 8)
+		list = append([]uint64{own, above}, list[1:]...)
+		list = list[:min(len(list), maxDepth)]
+		c := enters
+		c.other = uint64(len(list))
+		want, at := l.records(head, c)
+		l.expect(t, "entersys", l.entering("entersys", sp, lo-24), l.withStack(want, head+1, list), at)
+	})
+}
+
+// TestEnterSysFrame: the frame of entersyscall must be on the stack, with the word above it.
+func TestEnterSysFrame(t *testing.T) {
+	for _, head := range walkHeads {
+		for name, test := range map[string]struct {
+			bp   uint64 // from the stack's beginning; may wrap
+			want uint64 // program counters
+		}{
+			"below": {^uint64(15), 0}, "just below": {^uint64(8), 0}, "at the top": {stackTop - 24, 2},
+			"over the top": {stackTop - 16, 0}, "above": {stackTop, 0}, "far": {1 << 40, 0},
+		} {
+			l := smallLab(t, false, head)
+			lo := l.frames(nil)
+			l.put(labGStack+stackBottom+stackTop-24, 0)
+			l.stack(labG2, lo-128, lo+stackTop, 8, 8)
+			c := enters
+			c.other = test.want
+			want, at := l.records(head, c)
+			if test.want > 0 {
+				want = l.withStack(want, head+1, []uint64{l.word(labGStack + stackBottom + stackTop - 16), l.word(labGStack + stackBottom + stackTop - 8)})
+			}
+			t.Run(fmt.Sprintf("%s/%d", name, head), func(t *testing.T) {
+				l.expect(t, "entersys", l.entering("entersys", lo-8, lo+test.bp), want, at)
+			})
+		}
+	}
+}
+
 // TestEnterElsewhere: a thread that is on another stack than its goroutine's has none.
 func TestEnterElsewhere(t *testing.T) {
-	for _, template := range []string{"enter", "block"} {
+	for _, template := range []string{"enter", "entersys", "block"} {
 		for _, head := range heads {
 			for _, at := range []int64{-8, -4096, stackTop - 8, stackTop, 1 << 30} {
 				l := smallLab(t, false, head)

@@ -4,7 +4,6 @@ import (
 	"unsafe"
 
 	"gopherscope/internal/engine/probes"
-	"gopherscope/internal/event"
 	"gopherscope/internal/gobinary"
 	"gopherscope/internal/goruntime"
 	"gopherscope/internal/target"
@@ -17,6 +16,7 @@ const (
 	walkNone   walk = iota
 	walkPark        // of the goroutine that parks: park_m
 	walkEnter       // of the one that begins a system call or a cgo call, by a function that is called
+	walkSys         // the same, in entersyscall itself
 	walkBlock       // of the one in entersyscallblock, at its casgstatus
 	walkParent      // of the one that executes a go statement, at a birth
 )
@@ -29,6 +29,9 @@ func walkOf(s *probes.Site) walk {
 	case s.Parks():
 		return walkPark
 	case s.Prog == probes.OnSelf && s.Callee != "" && s.Flags&probes.GInArg0 == 0 && s.From == goruntime.Running && s.To == goruntime.Syscall:
+		if s.Func == "runtime.entersyscall" {
+			return walkSys
+		}
 		return walkEnter
 	case s.Prog == probes.OnCas && s.Func == "runtime.entersyscallblock":
 		return walkBlock
@@ -86,70 +89,55 @@ func follow(sites []probes.Site, walks []walk) func(*raw) int {
 // recordsOf is in how many records so many program counters are.
 func recordsOf(depth uint64) int { return int(min(depth, maxDepth)+pcsInRecord-1) / pcsInRecord }
 
-// What WALK stores: DEPTH in asm/probe_amd64.S, and how many program
+// What WALK in asm/probe_amd64.S stores: DEPTH in asm/probe_amd64.S, and how many program
 // counters fit a record.
 const (
 	maxDepth    = 32
 	pcsInRecord = recordBytes / 8
 )
 
-// maxStacks bounds the stacks that are told apart: real programs park in some hundred
-// places. Those beyond have no id.
-const maxStacks = 1 << 16
-
-// stackTable numbers the stacks, each once.
-type stackTable struct {
+// stacks numbers the stacks that follow records.
+type stacks struct {
+	table  *probes.Stacks
 	bin    *gobinary.File
 	bias   uint64
-	ids    map[string]uint32 // by the program counters' bytes
-	stacks [][]uint64        // by id, less 1; innermost first, as linked
-	names  map[uint32][]event.Location
+	leaves map[uint64]bool // return addresses, as linked, in functions without a frame
+	unread uint64          // stacks that should have been there
 }
 
-func newStackTable(t *target.Target) *stackTable {
-	return &stackTable{bin: t.Bin, bias: t.Bias, ids: map[string]uint32{}, names: map[uint32][]event.Location{}}
+func newStacks(t *target.Target) *stacks {
+	return &stacks{table: probes.NewStacks(t.Bin), bin: t.Bin, bias: t.Bias, leaves: map[uint64]bool{}}
 }
 
 // id is the number of a stack of depth program counters in records, from 1 on; 0 if it
-// has none.
-func (t *stackTable) id(records []raw, depth uint64) uint32 {
+// has none. It may change the records.
+func (s *stacks) id(records []raw, depth uint64, walked walk) uint32 {
 	depth = min(depth, uint64(len(records)*pcsInRecord))
 	if depth == 0 {
+		s.unread++
 		return 0
 	}
 	pcs := unsafe.Slice(&records[0][0], depth)
-	key := unsafe.Slice((*byte)(unsafe.Pointer(&pcs[0])), 8*depth)
-	if id, ok := t.ids[string(key)]; ok {
-		return id
+	if walked == walkSys && depth > 1 && !s.frameless(pcs[0]-s.bias) {
+		pcs[1] = pcs[0] // the second one is none: see entersys in asm/probe_amd64.S
+		pcs = pcs[1:]
 	}
-	if len(t.stacks) == maxStacks {
-		return 0
-	}
-	stack := make([]uint64, depth)
-	for i, pc := range pcs {
-		stack[i] = pc - t.bias
-	}
-	t.stacks = append(t.stacks, stack)
-	id := uint32(len(t.stacks))
-	t.ids[string(key)] = id
-	return id
+	return s.table.ID(pcs, s.bias)
 }
 
-// frames is the stack with this id as places in the source, inlined calls included,
-// innermost first.
-func (t *stackTable) frames(id uint32) []event.Location {
-	if id == 0 || int(id) > len(t.stacks) {
-		return nil
-	}
-	if places, ok := t.names[id]; ok {
-		return places
-	}
-	var places []event.Location
-	for _, pc := range t.stacks[id-1] {
-		for _, f := range t.bin.Frames(pc - 1) { // a return address
-			places = append(places, event.Location{Func: f.Func, File: f.File, Line: f.Line})
+// frameless says whether the function to which a linked address returns has no frame of
+// its own.
+func (s *stacks) frameless(pc uint64) bool {
+	leaf, ok := s.leaves[pc]
+	if !ok {
+		u, known := s.bin.UnwindAt(pc - 1)
+		leaf = known && u.HasDelta && u.Delta == 0
+		if len(s.leaves) < maxLeaves {
+			s.leaves[pc] = leaf
 		}
 	}
-	t.names[id] = places
-	return places
+	return leaf
 }
+
+// maxLeaves bounds what is remembered: programs call entersyscall in some ten places.
+const maxLeaves = 1 << 12

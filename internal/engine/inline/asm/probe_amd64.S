@@ -16,7 +16,7 @@
 // arguments (AX, BX, CX of the functions concerned) or, after a call, the result
 // (AX); SP, BP, R14 (g), R15 (the GOT in -dynlink code), X15 (zero). DX is the
 // context of a closure, which none of these functions is. So DX, SI, DI, R8 to R13
-// and the flags may be used. AX is written by BEGIN and WALK only. It is kept in R13
+// and the flags may be used. AX is written by BEGIN and where a stack is walked only. It is kept in R13
 // from the second instruction of a template to the last, so a thread can be moved out
 // of a template at any instruction: AX = R13, PC = where the template ends.
 //
@@ -288,9 +288,9 @@
 	WALK
 	.endm
 
-// ENTERS stores a goroutine's own stack at a call that begins a system call; the place
-// that is called from is the first. r8d = from | to<<4; the record is begun. RBP
-// is the caller's frame. What is above the stack pointer is in use, hence mapped.
+// ENTERS begins the record of a goroutine that begins a system call, r8d = from | to<<4,
+// and the walk of its own stack: RBP is its frame. What is above the stack pointer is in
+// use, hence mapped. Where the thread is on another stack it goes to 9.
 	.macro ENTERS
 	WHERE	%rsi
 	GOROUTINE %r14, %rsi
@@ -305,6 +305,10 @@
 	movq	%rbp, %r8
 	leaq	1(%r12), %rdi
 	shlq	$RECORD_SHIFT, %rdi
+	.endm
+
+// CALLER goes on with where the function is called from as the first one.
+	.macro CALLER
 	movq	(%rsp), %rax
 	jmp	7f
 	WALK
@@ -387,6 +391,7 @@
 	BEGIN	(1 + DEPTH / 4)
 	CHANGE
 	ENTERS
+	CALLER
 
 // birth0, birth1: after newproc1 has returned and before anybody else can see the
 // new goroutine, which is the result or first argument (AX) or the second one (BX).
@@ -450,6 +455,38 @@
 	BEGIN	(1 + DEPTH / 4)
 	KNOWN
 	ENTERS
+	CALLER
+
+// entersys: the same in entersyscall, whose frame RBP is. The first program counter is that of
+// its caller. That may be a function without a frame (syscall.Syscall of Go 1.18, assembly):
+// then the word above is where it returns to, in the function whose frame pointer
+// entersyscall has saved. The reader knows which functions have a frame and drops the
+// word where it is none, so it is always the second one.
+	.section .text.entersys, "ax", @progbits
+	BEGIN	(1 + DEPTH / 4)
+	KNOWN
+	ENTERS
+	cmpq	%r9, %r8
+	jb	9f
+	leaq	-8(%r10), %rdx
+	cmpq	%rdx, %r8
+	ja	9f
+	movq	%rdi, %rdx
+	andl	$RING_BYTES_MASK, %edx
+	addq	DATA(%r11), %rdx
+	movq	8(%r8), %rax
+	movq	%rax, (%rdx)
+	movq	16(%r8), %rax
+	movq	%rax, 8(%rdx)
+	addq	$16, %rdi
+	movq	$2, R_OTHER(%rsi)
+	movq	(%r8), %rdx
+	cmpq	%r8, %rdx
+	movq	%rdx, %r8
+	ja	6f
+	jmp	8f
+	WALK
+9:	PUBLISH	1
 
 // switch: in coroswitch_m, which hands the thread from a coroutine to its other half
 // without the scheduler. AX is the goroutine that leaves, g.coroarg.gp the one that
