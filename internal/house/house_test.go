@@ -60,6 +60,7 @@ var layers = map[string][]string{
 	"dump":          {"goruntime"},
 	"pprof":         {"dump", "event", "goruntime", "profile"},
 	"profile":       {"event", "goid", "goruntime", "gstate", "stream"},
+	"perfetto":      {"engine", "event", "goid", "goruntime", "gstate", "stream"},
 	"leaks":         {"dump", "goruntime"},
 }
 
@@ -68,11 +69,12 @@ var only = map[string][]string{
 	"github.com/cilium/ebpf":       {"gopherscope/internal/engine/ebpf", "gopherscope/bench", "gopherscope/internal/testenv"},
 	"github.com/spf13/cobra":       {"gopherscope/internal/cli"},
 	"golang.org/x/arch/x86/x86asm": {"gopherscope/internal/gobinary"},
+	"google.golang.org/protobuf":   {"gopherscope/internal/perfetto", "gopherscope/internal/perfetto/perfettotest"},
 	"github.com/google/pprof":      {"gopherscope/internal/pprof", "gopherscope/internal/cli"},
 }
 
 // pure has the packages that touch no system: functions of a stream of events.
-var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks"}
+var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto"}
 
 // system has the packages, with those below them, that touch a system.
 var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}
