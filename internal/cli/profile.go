@@ -175,7 +175,7 @@ func profileText(p *profile.Profile) string {
 	}
 	text += fmt.Sprintf(" in %d samples", len(p.Samples))
 	if unknown > 0 {
-		text += fmt.Sprintf(", %.1f %% of it with an unknown stack", 100*float64(unknown)/float64(all))
+		text += fmt.Sprintf(", %.2g %% of it with an unknown stack", 100*float64(unknown)/float64(all))
 	}
 	return text
 }

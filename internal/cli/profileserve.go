@@ -218,7 +218,7 @@ func (driverUI) Print(...any) {}
 // PrintErr implements driver.UI. A message can have names in it from the traced program.
 func (u driverUI) PrintErr(args ...any) {
 	text := strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
+		if r != '\n' && !unicode.IsPrint(r) { // notef joins lines
 			return '?'
 		}
 		return r
