@@ -50,6 +50,8 @@ type Options struct {
 	// PIDNamespace is the namespace of the process ids in events and of the
 	// target's; nil for the initial one.
 	PIDNamespace *process.PIDNamespace
+
+	stackRoom uint32 // how many stacks the kernel keeps; 0 means maxStacks
 }
 
 // Engine is a running trace. It implements engine.Engine.
@@ -121,7 +123,7 @@ func (e *Engine) load(t *target.Target, multi bool, opts *Options) error {
 		return err
 	}
 	if opts.Stacks {
-		if err := setStacks(spec, e.sites); err != nil {
+		if err := setStacks(spec, e.sites, opts); err != nil {
 			return err
 		}
 	}

@@ -100,10 +100,36 @@ func checkField(t *testing.T, name string, off, size int, get func(*record) uint
 
 func TestRecordSize(t *testing.T) {
 	var r record
-	for _, n := range []int{0, recordSize - 1, recordSize + 1} {
+	for _, n := range []int{0, recordSize - 1, recordSize + 1, stackRecordSize - 1, stackRecordSize + 1} {
 		if r.decode(make([]byte, n)) {
 			t.Errorf("decode accepts %d bytes", n)
 		}
+	}
+}
+
+// A record with a stack is the same with the stack's key behind it; one without has none,
+// whatever was decoded before.
+func TestStackRecord(t *testing.T) {
+	spec, err := loadGtrace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var with *btf.Struct
+	if err := spec.Types.TypeByName("stack_record", &with); err != nil {
+		t.Fatal(err)
+	}
+	if key := with.Members[1]; with.Size != stackRecordSize || with.Members[0].Offset != 0 || key.Name != "stack" || key.Offset.Bytes() != recordSize {
+		t.Errorf("struct stack_record has %d bytes, %v", with.Size, with.Members)
+	}
+	b := make([]byte, stackRecordSize)
+	binary.LittleEndian.PutUint64(b[recordSize:], 0x1122334455667788)
+	binary.LittleEndian.PutUint64(b[16:], 7)
+	var r record
+	if !r.decode(b) || r.stack != 0x1122334455667788 || r.goid != 7 {
+		t.Errorf("decoded %+v", r)
+	}
+	if !r.decode(b[:recordSize]) || r.stack != 0 {
+		t.Errorf("decoded %+v", r)
 	}
 }
 

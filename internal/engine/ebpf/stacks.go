@@ -1,6 +1,7 @@
 package ebpf
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
@@ -70,13 +71,13 @@ func (s *stackReader) frames(id uint32) []event.Location {
 }
 
 // setStacks makes the programs take stacks.
-func setStacks(spec *ebpf.CollectionSpec, sites []probes.Site) error {
+func setStacks(spec *ebpf.CollectionSpec, sites []probes.Site, opts *Options) error {
 	for i := range sites {
 		if pc := sites[i].PC; pc>>32 != 0 {
 			return fmt.Errorf("stacks: code at %#x, and addresses above 4 GiB are not supported", pc)
 		}
 	}
-	spec.Maps["stacks"].MaxEntries = maxStacks
+	spec.Maps["stacks"].MaxEntries = cmp.Or(opts.stackRoom, maxStacks)
 	if err := spec.Variables["stacks_on"].Set(uint8(1)); err != nil {
 		return fmt.Errorf("internal error: set stacks_on: %w", err)
 	}

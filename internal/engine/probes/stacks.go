@@ -66,7 +66,8 @@ func (s *Stacks) ID(pcs []uint64, bias uint64) uint32 {
 func (s *Stacks) Full() uint64 { return s.full.Load() }
 
 // Frames is the stack with this number as places in the source, inlined calls included,
-// innermost first; nil if there is none. The slice must not be changed.
+// wrappers that the compiler made left out as in runtime.Callers, innermost first; nil
+// if there is none. The slice must not be changed.
 //
 // The stack of a system call begins with the function that called entersyscall, as
 // those that the runtime itself prints: what lies below depends on the engine.
@@ -84,6 +85,7 @@ func (s *Stacks) Frames(id uint32) []event.Location {
 
 func (s *Stacks) resolve(pcs []uint64) []event.Location {
 	var places []event.Location
+	callee := ""
 	back := uint64(1) // a return address is looked up one byte before, within the call
 	for i, pc := range pcs {
 		at := pc - back
@@ -92,9 +94,11 @@ func (s *Stacks) resolve(pcs []uint64) []event.Location {
 			break // code of a plugin, or C code
 		}
 		for _, f := range s.bin.Frames(at) {
-			if len(places) > 0 || !belowSyscall(f.Func) {
+			hidden := f.Wrapper && hidesWrapper(callee) || len(places) == 0 && belowSyscall(f.Func)
+			if !hidden {
 				places = append(places, event.Location{Func: f.Func, File: f.File, Line: f.Line})
 			}
+			callee = f.Func
 		}
 		// The first address is where the walk began: how the next one was found is the
 		// engine's business. Of all others it is the frame that says.
@@ -107,6 +111,12 @@ func (s *Stacks) resolve(pcs []uint64) []event.Location {
 		}
 	}
 	return places
+}
+
+// hidesWrapper says whether the runtime leaves out a wrapper that called this function:
+// not where a panic began in it (runtime/traceback.go, elideWrapperCalling).
+func hidesWrapper(callee string) bool {
+	return callee != "runtime.gopanic" && callee != "runtime.sigpanic" && callee != "runtime.panicwrap"
 }
 
 // belowSyscall says whether a function is one of those that lie below the caller of

@@ -213,28 +213,25 @@ INLINE void at_go(struct origin *at, u64 self, u64 gp)
 	u64 m = 0, parent = 0, gopc = 0, frame[2] = {};
 
 	if (READ(&m, self + layout.g_m) || READ(&parent, m + layout.m_curg) || !parent ||
-	    parent == self || READ(&gopc, gp + layout.g_gopc))
+	    parent == self)
 		return;
-	if (READ(&at->sp, parent + layout.g_sched_sp) || !at->sp ||
-	    READ(&at->bp, parent + layout.g_sched_bp) || at->bp < at->sp)
-		return;
-	if (READ(&frame, at->bp))
-		goto unread;
+	if (READ(&gopc, gp + layout.g_gopc) || READ(&at->sp, parent + layout.g_sched_sp) ||
+	    READ(&at->bp, parent + layout.g_sched_bp) || !at->sp || at->bp < at->sp ||
+	    READ(&frame, at->bp))
+		goto none;
 	if (frame[1] != gopc) {
 		if (frame[0] <= at->bp)
-			return;
+			goto none;
 		at->bp = frame[0];
-		if (READ(&frame, at->bp))
-			goto unread;
-		if (frame[1] != gopc)
-			return;
+		if (READ(&frame, at->bp) || frame[1] != gopc)
+			goto none;
 	}
 	at->g = parent;
 	at->sp = at->bp + sizeof(frame);
 	at->bp = frame[0];
 	at->pc = gopc;
 	return;
-unread:
+none:
 	count(NO_STACK_READ);
 }
 
