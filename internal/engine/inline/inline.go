@@ -64,9 +64,10 @@ type Engine struct {
 	walks   []walk // by site
 	names   threadNames
 	stacks  *stacks // nil without stacks
-	perHit  float64     // ns
+	perHit  float64 // ns
 	stopped bool
 	drained time.Time                // when the rings were last drained
+	limit   uint64                   // the counter then
 	period  time.Duration            // between two drains
 	emit    func(*event.Event) error // of the Poll that is going on
 	taker   *taker
@@ -236,6 +237,13 @@ func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 
 // drain passes on what was made before now.
 func (e *Engine) drain() error {
+	// What was stamped before the counter began anew has its time by the clock as it was.
+	if at := tsc.Now(); restarted(e.limit, at) {
+		if err := e.rings.restart(e.limit, at, e.record); err != nil {
+			return err
+		}
+	}
+	// After ErrJump the clock is right again, and the order never depended on it.
 	if err := e.clock.Refresh(); err != nil && !errors.Is(err, tsc.ErrJump) {
 		return err
 	}
@@ -246,7 +254,8 @@ func (e *Engine) drain() error {
 		e.taker.call()
 	}
 	e.rings.touchAhead(e.in.fd)
-	limit := tsc.Now()
+	e.limit = tsc.Now()
+	limit := e.limit
 	if e.stopped {
 		limit = everything
 	}

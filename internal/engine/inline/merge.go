@@ -65,6 +65,27 @@ func (r *rings) drain(limit uint64, emit func(*record) error) error {
 	return nil
 }
 
+// restarted says whether the counter, at now, began anew since it was at last. It falls with
+// the power, for one: when a machine has slept, or goes on from an image. What it is behind
+// on another CPU is far less.
+func restarted(last, now uint64) bool { return now < last && last-now > 1<<24 }
+
+// restart passes on what was stamped before the counter began anew, all rings merged, and
+// forgets those stamps: what comes later has lower ones and must not wait until the counter
+// is there again. The counter was at last in the drain before, and is at now. Everything
+// that was stamped before causes nothing that was stamped since, so this order is causal,
+// too. A record that was stamped before and is published only now comes with those of now,
+// as one that is late.
+func (r *rings) restart(last, now uint64, emit func(*record) error) error {
+	r.floor = now + (last-now)/2 // the stamps of before are near last, those of now near now
+	err := r.drain(everything, emit)
+	r.floor = 0
+	for i := range r.list {
+		r.list[i].key, r.list[i].early = 0, false
+	}
+	return err
+}
+
 // ready says whether the ring has a record to pass on, and sets its key: in a ring stamps
 // rise, and if one does not, the record still comes after those before it.
 func (r *rings) ready(one *ring) bool {
@@ -73,6 +94,8 @@ func (r *rings) ready(one *ring) bool {
 	}
 	stamp := min(one.batch.recs[one.next][0], everything-1)
 	switch {
+	case stamp < r.floor:
+		return false
 	case stamp <= r.horizon:
 		one.key = max(one.key, stamp)
 	case !one.early: // it may be true, if this drain takes long: the next limit is later

@@ -102,6 +102,7 @@ type rings struct {
 	more    [maxFollow]raw // of rec
 	budget  uint64         // records that this drain may still pass on
 	horizon uint64         // stamps beyond are nonsense
+	floor   uint64         // stamps below are not for this drain
 	events  uint64         // records passed on, births once
 	invalid uint64         // records that make no sense
 
