@@ -203,6 +203,28 @@ func (t *Tracker) endProcess(pid uint32) {
 	t.current = nil
 }
 
+// Live is what is known of a goroutine now.
+type Live struct {
+	PID    uint32
+	GoID   uint64
+	Status goruntime.Status
+	Since  int64 // when it entered the state: CLOCK_MONOTONIC, ns; of one from a Snapshot, that or earlier
+	Birth  *event.Birth
+}
+
+// Live passes the goroutines whose state is known to visit, in no order. Those of extra
+// Ms that are not in use are dead (DeadExtra).
+func (t *Tracker) Live(visit func(Live)) {
+	for pid, live := range t.live {
+		live.Retain(func(id uint64, g *state) bool {
+			if g.gaps == 0 {
+				visit(Live{PID: pid, GoID: id, Status: g.status, Since: g.since, Birth: g.birth})
+			}
+			return true
+		})
+	}
+}
+
 // Goroutines is the number of goroutines that were there before or had at least
 // one change.
 func (t *Tracker) Goroutines() uint64 { return t.goroutines }

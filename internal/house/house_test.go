@@ -60,6 +60,7 @@ var layers = map[string][]string{
 	"dump":          {"goruntime"},
 	"pprof":         {"dump", "event", "goruntime", "profile"},
 	"profile":       {"event", "goid", "goruntime", "gstate", "stream"},
+	"cut":           {"event", "goid", "goruntime", "gstate", "stream"},
 	"perfetto":      {"engine", "event", "goid", "goruntime", "gstate", "stream"},
 	"leaks":         {"dump", "goruntime"},
 }
@@ -74,7 +75,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that touch no system: functions of a stream of events.
-var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto"}
+var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto", "cut"}
 
 // system has the packages, with those below them, that touch a system.
 var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}
