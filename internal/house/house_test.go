@@ -48,6 +48,7 @@ var layers = map[string][]string{
 	"gstate":        {"event", "goid", "goruntime"},
 	"seed":          {"dump", "event", "goruntime"},
 	"stream":        {"engine", "event"},
+	"gotrace":       {"event", "goruntime", "gstate", "stream"},
 	"engine":        {"event"},
 	"engine/probes": {"event", "goid", "gobinary", "goruntime"},
 	"engine/inline": {"clock", "engine", "engine/probes", "event", "gobinary", "goruntime", "process", "ptrace", "target", "tsc"},
@@ -75,7 +76,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that touch no system: functions of a stream of events.
-var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto", "cut"}
+var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto", "cut", "gotrace"}
 
 // system has the packages, with those below them, that touch a system.
 var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}
