@@ -17,10 +17,10 @@ import (
 //
 // The keys are those of the JSON form; since_ns is Event.Since. A key that is missing is
 // 0, so that nothing is lost, and each may come once, in any order. The key parent, written
-// also when it is 0, says
-// that there is a Birth. A place is function, file and line. A text is quoted as in Go
-// source unless it is printable ASCII without spaces, commas, quotes and backslashes: so
-// nothing in a line can control a terminal. A status, path or kind without a name is its number.
+// also when it is 0, says that there is a Birth. A place is function, file and line. A text
+// is quoted as in Go source unless it is printable ASCII without spaces, commas, quotes and
+// backslashes: so nothing in a line can control a terminal. A status, path or kind without
+// a name is its number.
 
 var kindNames = [...]string{Transition: "transition", Exec: "exec", Exit: "exit", Snapshot: "snapshot", Gap: "gap"}
 

@@ -48,6 +48,7 @@ var layers = map[string][]string{
 	"gstate":        {"event", "goid", "goruntime"},
 	"seed":          {"dump", "event", "goruntime"},
 	"stream":        {"engine", "event"},
+	"recording":     {"event", "goid", "goruntime", "stream"},
 	"gotrace":       {"event", "goruntime", "gstate", "stream"},
 	"engine":        {"event"},
 	"engine/probes": {"event", "goid", "gobinary", "goruntime"},
@@ -68,15 +69,16 @@ var layers = map[string][]string{
 
 // only has the packages that may import a library.
 var only = map[string][]string{
-	"github.com/cilium/ebpf":       {"gopherscope/internal/engine/ebpf", "gopherscope/bench", "gopherscope/internal/testenv"},
-	"github.com/spf13/cobra":       {"gopherscope/internal/cli"},
-	"golang.org/x/arch/x86/x86asm": {"gopherscope/internal/gobinary"},
-	"google.golang.org/protobuf":   {"gopherscope/internal/perfetto", "gopherscope/internal/perfetto/perfettotest"},
-	"github.com/google/pprof":      {"gopherscope/internal/pprof", "gopherscope/internal/cli"},
+	"github.com/cilium/ebpf":        {"gopherscope/internal/engine/ebpf", "gopherscope/bench", "gopherscope/internal/testenv"},
+	"github.com/spf13/cobra":        {"gopherscope/internal/cli"},
+	"github.com/klauspost/compress": {"gopherscope/internal/recording"},
+	"golang.org/x/arch/x86/x86asm":  {"gopherscope/internal/gobinary"},
+	"google.golang.org/protobuf":    {"gopherscope/internal/perfetto", "gopherscope/internal/perfetto/perfettotest"},
+	"github.com/google/pprof":       {"gopherscope/internal/pprof", "gopherscope/internal/cli"},
 }
 
 // pure has the packages that touch no system: functions of a stream of events.
-var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto", "cut", "gotrace"}
+var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto", "cut", "gotrace", "recording"}
 
 // system has the packages, with those below them, that touch a system.
 var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}
