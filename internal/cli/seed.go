@@ -83,7 +83,7 @@ func (s *seeder) read(ctx context.Context, present processes) ([]*dump.Dump, err
 	}
 	results := make(chan result, 1)
 	go func() {
-		dumps, err := present.dumps(ctx)
+		dumps, err := present.dumps(ctx, s.session.opts.stacks)
 		results <- result{dumps, err}
 	}()
 	for {
@@ -141,7 +141,7 @@ func (s *seeder) seeds(dumps []*dump.Dump, begin int64) error {
 	var states [32]int
 	total := 0
 	for _, d := range dumps {
-		err := s.events.Seeds(d, begin, func(e *event.Event, changed bool) error {
+		err := s.events.Seeds(d, begin, s.session.seeded.add(d), func(e *event.Event, changed bool) error {
 			if !changed {
 				s.session.engine.Seed(e)
 			}
@@ -180,10 +180,10 @@ func (s *session) closeOthers(ps processes) {
 
 // dumps takes a snapshot of each process that is still there. On an error, which
 // does not come with any, the goroutines of none are known.
-func (ps processes) dumps(ctx context.Context) ([]*dump.Dump, error) {
+func (ps processes) dumps(ctx context.Context, stacks bool) ([]*dump.Dump, error) {
 	var dumps []*dump.Dump
 	for _, t := range ps {
-		d, err := snapshot.Take(ctx, t, &snapshot.Options{Clock: clock.Mono})
+		d, err := snapshot.Take(ctx, t, &snapshot.Options{Clock: clock.Mono, Stacks: stacks})
 		switch cause := context.Cause(ctx); {
 		case errors.Is(cause, errTooFast):
 			return nil, cause
@@ -250,4 +250,44 @@ func (s *session) follow(e process.Entry) (*target.Target, error) {
 		return nil, errors.Join(err, p.Close())
 	}
 	return t, nil
+}
+
+// seededStacks are the stacks of the goroutines that were there before. Their numbers are
+// above those of an engine.
+type seededStacks [][]dump.Stack
+
+// firstSeeded is more than the number of any stack of an engine.
+const firstSeeded = 1 << 20
+
+// add takes the stacks of a snapshot and returns what is added to their numbers there; 0
+// if it has none.
+func (s *seededStacks) add(d *dump.Dump) uint32 {
+	if !d.HasStacks {
+		return 0
+	}
+	base := uint32(firstSeeded)
+	for _, stacks := range *s {
+		base += uint32(len(stacks))
+	}
+	*s = append(*s, d.Stacks)
+	return base
+}
+
+// stack is the one with this number; nil if there is none.
+func (s seededStacks) stack(id uint32) []event.Location {
+	i := int(id) - firstSeeded
+	for _, stacks := range s {
+		if i >= len(stacks) {
+			i -= len(stacks)
+			continue
+		}
+		places := make([]event.Location, 0, len(stacks[i].Frames))
+		for _, f := range stacks[i].Frames {
+			if !f.Wrapper {
+				places = append(places, event.Location{Func: f.Func, File: f.File, Line: int(f.Line)})
+			}
+		}
+		return places
+	}
+	return nil
 }

@@ -63,10 +63,10 @@ func TestSeedUnreadable(t *testing.T) {
 	defer tgt.Close()
 	unreadable := *tgt
 	unreadable.Mem, unreadable.Bias = own, 1<<62 // nothing is at its addresses
-	if _, err := (processes{&unreadable}).dumps(t.Context()); err == nil {
+	if _, err := (processes{&unreadable}).dumps(t.Context(), false); err == nil {
 		t.Error("a memory that is not there is read")
 	}
-	if _, err := (processes{&unreadable}).dumps(ctx); !errors.Is(err, errTooFast) {
+	if _, err := (processes{&unreadable}).dumps(ctx, false); !errors.Is(err, errTooFast) {
 		t.Errorf("given up: %v", err)
 	}
 	var out bytes.Buffer

@@ -26,6 +26,7 @@ type session struct {
 	execs    bool          // the target executes another program now
 	opts     engineOptions
 	budget   budget
+	seeded   seededStacks
 }
 
 // startSession opens and validates the operand, launches it if it is a

@@ -79,7 +79,12 @@ func (l *liveSource) Run(ctx context.Context, emit func(*event.Event) error, tic
 }
 
 // Stack implements stream.Source.
-func (l *liveSource) Stack(id uint32) []event.Location { return l.session.engine.Stack(id) }
+func (l *liveSource) Stack(id uint32) []event.Location {
+	if id >= firstSeeded {
+		return l.session.seeded.stack(id)
+	}
+	return l.session.engine.Stack(id)
+}
 
 // Wall implements stream.Source.
 func (l *liveSource) Wall(mono int64) int64 { return l.clock.Wall(mono) }

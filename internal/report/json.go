@@ -43,7 +43,8 @@ func (j *jsonWriter) Event(e *event.Event, c gstate.Change) error {
 	b = strconv.AppendInt(b, e.Time, 10)
 	switch e.Kind {
 	case event.Snapshot:
-		return j.line(append(appendSeed(b, e), '}', '\n'))
+		b = j.appendStack(appendSeed(b, e), e)
+		return j.line(append(b, '}', '\n'))
 	case event.Exec, event.Exit, event.Gap:
 		if e.Kind == event.Gap {
 			b = append(b, `,"for_ns":`...)
@@ -69,20 +70,27 @@ func (j *jsonWriter) Event(e *event.Event, c gstate.Change) error {
 		}
 	}
 	b = appendOrigin(b, e.Birth)
-	if stack := j.stackOf(e); stack != nil {
-		b = append(b, `,"stack":[`...)
-		for i, frame := range stack {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendLocation(b, frame)
-		}
-		b = append(b, ']')
-	}
+	b = j.appendStack(b, e)
 	if c.Violation {
 		b = append(b, `,"violation":true`...)
 	}
 	return j.line(append(b, '}', '\n'))
+}
+
+// appendStack appends the stack that an event names, if there is one.
+func (j *jsonWriter) appendStack(b []byte, e *event.Event) []byte {
+	stack := j.stackOf(e)
+	if stack == nil {
+		return b
+	}
+	b = append(b, `,"stack":[`...)
+	for i, frame := range stack {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendLocation(b, frame)
+	}
+	return append(b, ']')
 }
 
 // appendSeed appends what is known of a goroutine that was there before.

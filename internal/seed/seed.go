@@ -97,7 +97,11 @@ func (b *Buffer) Replay(emit func(*event.Event) error) error {
 // from begin to the end of the snapshot. Changed says that it has one of the
 // goroutine. The event is valid during the call, but for its Birth. An error of
 // emit ends Seeds and is returned.
-func (b *Buffer) Seeds(d *dump.Dump, begin int64, emit func(e *event.Event, changed bool) error) error {
+//
+// A goroutine that has not changed since has its stack of d, by its number there plus
+// stacks, if d has stacks and stacks is not 0. A stack that was read while the goroutine
+// ran is not where its state began, and is left out.
+func (b *Buffer) Seeds(d *dump.Dump, begin int64, stacks uint32, emit func(e *event.Event, changed bool) error) error {
 	pid := uint32(d.PID)
 	if b.ended[pid] {
 		return nil // and the numbers in d may be another program's
@@ -109,6 +113,9 @@ func (b *Buffer) Seeds(d *dump.Dump, begin int64, emit func(e *event.Event, chan
 		e := event.Event{Kind: event.Snapshot, Time: begin, PID: pid, GoID: g.ID}
 		if first == nil {
 			unchanged(&e, d, g)
+			if stacks != 0 && g.Stack != 0 && g.Source == dump.SourceMemory {
+				e.Stack = stacks + uint32(g.Stack)
+			}
 		} else if !before(&e, first) {
 			continue
 		}

@@ -2,6 +2,7 @@ package seed
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"testing"
 
@@ -128,7 +129,7 @@ func TestSeeds(t *testing.T) {
 				}
 			}
 			var got *event.Event
-			err := b.Seeds(tt.dump, begin, func(e *event.Event, saw bool) error {
+			err := b.Seeds(tt.dump, begin, 0, func(e *event.Event, saw bool) error {
 				if got != nil || saw != changed {
 					t.Errorf("changed %v, the second: %v", saw, got != nil)
 				}
@@ -172,7 +173,7 @@ func TestStreamIsWhole(t *testing.T) {
 		dump.Goroutine{ID: 5, Status: waiting, Reason: chanReceive, WaitSince: 500}, dump.Goroutine{ID: 6, Status: syscall})
 	tr := gstate.NewTracker()
 	var order []uint64
-	if err := b.Seeds(d, begin, func(e *event.Event, _ bool) error {
+	if err := b.Seeds(d, begin, 0, func(e *event.Event, _ bool) error {
 		order = append(order, e.GoID)
 		tr.Apply(e)
 		return nil
@@ -239,7 +240,7 @@ func TestSharedBirth(t *testing.T) {
 	c.ID = 8
 	var b Buffer
 	var births []*event.Birth
-	if err := b.Seeds(testDump(a, c), begin, func(e *event.Event, _ bool) error {
+	if err := b.Seeds(testDump(a, c), begin, 0, func(e *event.Event, _ bool) error {
 		births = append(births, e.Birth)
 		return nil
 	}); err != nil {
@@ -255,12 +256,41 @@ func TestForeignSite(t *testing.T) {
 	g := worker
 	g.Created, g.Start = 99, 2
 	var b Buffer
-	if err := b.Seeds(testDump(g), begin, func(e *event.Event, _ bool) error {
+	if err := b.Seeds(testDump(g), begin, 0, func(e *event.Event, _ bool) error {
 		if e.Birth.CreatedBy != (event.Location{}) || e.Birth.Start != origin.Start {
 			t.Errorf("origin %+v", e.Birth)
 		}
 		return nil
 	}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A goroutine that has not changed has the stack that was read; of one that has, that is
+// not where its state began, and of one that ran not either.
+func TestSeedStacks(t *testing.T) {
+	still, moved, ran := worker, worker, worker
+	still.ID, still.Stack, still.Source = 7, 3, dump.SourceMemory
+	moved.ID, moved.Stack, moved.Source = 8, 4, dump.SourceMemory
+	ran.ID, ran.Stack, ran.Source = 9, 5, dump.SourceSample
+	for _, base := range []uint32{0, 100} {
+		var b Buffer
+		e := change(1010, waiting, runnable, event.ViaReady)
+		e.GoID = 8
+		b.Add(&e)
+		got := map[uint64]uint32{}
+		if err := b.Seeds(testDump(still, moved, ran), begin, base, func(e *event.Event, _ bool) error {
+			got[e.GoID] = e.Stack
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		want := map[uint64]uint32{7: 0, 8: 0, 9: 0}
+		if base != 0 {
+			want[7] = base + 3
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("base %d: %v, want %v", base, got, want)
+		}
 	}
 }
