@@ -3,7 +3,7 @@
 GO ?= go
 DELVE ?= v1.27.2
 
-.PHONY: help build demo test race matrix servers fuzz bench bench-dump churn soak generate check-generate lint clean
+.PHONY: help build demo test race matrix servers fuzz bench bench-dump bench-views churn soak generate check-generate lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ bench: ## measure the cost of a trace against its rivals, in one run (needs root
 bench-dump: build ## measure dumps of a thousand to a million goroutines next to the program's own and Delve's (root; some 15 minutes)
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/go-delve/delve/cmd/dlv@$(DELVE)
 	$(GO) run ./bench/dump $(BENCHFLAGS)
+
+bench-views: ## feed ten million events to what adds them up: events a second, and the most memory
+	$(GO) test -run '^$$' -bench Summary -benchtime 10000000x ./internal/summary/
 
 CHURN ?= 60m
 churn: ## look for wrong stacks in snapshots of 100 thousand goroutines in motion, for CHURN

@@ -58,19 +58,21 @@ var layers = map[string][]string{
 	"engine/ebpf":   {"clock", "engine", "engine/probes", "event", "target", "process", "gobinary", "goruntime"},
 	"perf":          {"snapshot"},
 	"waiton":        {"dump", "target", "process", "goruntime"},
-	"report":        {"event", "gstate", "goruntime", "engine", "dump", "leaks"},
+	"report":        {"event", "gstate", "goruntime", "engine", "dump", "leaks", "stream", "summary"},
 	"dump":          {"goruntime"},
 	"pprof":         {"dump", "event", "goruntime", "profile"},
 	"profile":       {"event", "goid", "goruntime", "gstate", "stream"},
 	"cut":           {"event", "goid", "goruntime", "gstate", "stream"},
 	"perfetto":      {"engine", "event", "goid", "goruntime", "gstate", "stream"},
 	"leaks":         {"dump", "goruntime"},
+	"summary":       {"event", "goid", "goruntime", "gstate"},
 }
 
 // only has the packages that may import a library.
 var only = map[string][]string{
 	"github.com/cilium/ebpf":        {"gopherscope/internal/engine/ebpf", "gopherscope/bench", "gopherscope/internal/testenv"},
 	"github.com/spf13/cobra":        {"gopherscope/internal/cli"},
+	"github.com/HdrHistogram":       {"gopherscope/internal/summary"},
 	"github.com/klauspost/compress": {"gopherscope/internal/recording"},
 	"golang.org/x/arch/x86/x86asm":  {"gopherscope/internal/gobinary"},
 	"google.golang.org/protobuf":    {"gopherscope/internal/perfetto", "gopherscope/internal/perfetto/perfettotest"},
@@ -78,7 +80,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that touch no system: functions of a stream of events.
-var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto", "cut", "gotrace", "recording"}
+var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto", "cut", "gotrace", "recording", "summary"}
 
 // system has the packages, with those below them, that touch a system.
 var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}
