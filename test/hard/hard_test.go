@@ -48,13 +48,10 @@ func trace(t testing.TB, e traced.Engine, args ...string) *scope {
 	return &scope{testenv.Start(t, traced.Tool(t), args...), t, out}
 }
 
-// attached waits until something has been seen.
+// attached waits until it has attached, and seen which goroutines are there.
 func (s *scope) attached() {
 	s.t.Helper()
-	waitFor(s.t, "gopherscope to see something; it says: "+s.Stderr(), func() bool {
-		info, err := os.Stat(s.path)
-		return err == nil && info.Size() > 0
-	})
+	waitFor(s.t, "gopherscope to attach", func() bool { return strings.Contains(s.Stderr(), "goroutines that were there") })
 }
 
 // end interrupts it, as Ctrl-C does, and reads what it saw.
@@ -64,7 +61,8 @@ func (s *scope) end() ([]line, traced.Summary) {
 	return s.read()
 }
 
-// read waits for its end and reads what it saw.
+// read waits for its end and reads what it saw: changes, and where a process executed another
+// program.
 func (s *scope) read() (lines []line, sum traced.Summary) {
 	s.t.Helper()
 	if err := s.Wait(); err != nil {
@@ -83,7 +81,7 @@ func (s *scope) read() (lines []line, sum traced.Summary) {
 			s.t.Fatalf("%v: %s", err, in.Text())
 		}
 		switch l.Type {
-		case "transition":
+		case "transition", "exec":
 			l.Text = in.Text()
 			lines = append(lines, l)
 		case "summary":
