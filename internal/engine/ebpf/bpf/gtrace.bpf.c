@@ -273,9 +273,6 @@ INLINE u64 walk(const struct origin *at, struct thread t, int leaf)
 {
 	u64 hash = stack_seed + leaf, bounds[2] = {}, frame[2];
 	u64 pc = at->pc, bp = at->bp, low = at->sp, bias;
-	// On the stack of this program: a per-CPU map would be shared with a program
-	// that another thread runs when this one is put off its CPU.
-	struct stack s = {.leaf = leaf};
 
 	if (!at->g)
 		return 0;
@@ -285,6 +282,10 @@ INLINE u64 walk(const struct origin *at, struct thread t, int leaf)
 		count(NO_STACK_READ);
 		return 0;
 	}
+	// On the stack of this program: a per-CPU map would be shared with a program
+	// that another thread runs when this one is put off its CPU.
+	struct stack s = {.leaf = leaf};
+
 #pragma nounroll
 	for (int i = 0; i < STACK_DEPTH; i++) {
 		s.pcs[i] = pc - bias;
