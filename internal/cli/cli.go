@@ -90,6 +90,7 @@ and which code put them there. Any Go from 1.18 on, stripped or not; no restart.
 	root.AddCommand(newDump(t))
 	root.AddCommand(newProfile(t))
 	root.AddCommand(newLeaks(t))
+	root.AddCommand(newTop(t))
 	root.AddCommand(newDetach(t))
 	return root
 }

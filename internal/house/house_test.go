@@ -65,6 +65,7 @@ var layers = map[string][]string{
 	"cut":           {"event", "goid", "goruntime", "gstate", "stream"},
 	"perfetto":      {"engine", "event", "goid", "goruntime", "gstate", "stream"},
 	"leaks":         {"dump", "goruntime"},
+	"tui":           {"dump", "engine", "event", "goid", "goruntime", "gstate"},
 	"summary":       {"event", "goid", "goruntime", "gstate"},
 }
 
@@ -76,11 +77,13 @@ var only = map[string][]string{
 	"github.com/klauspost/compress": {"gopherscope/internal/recording"},
 	"golang.org/x/arch/x86/x86asm":  {"gopherscope/internal/gobinary"},
 	"google.golang.org/protobuf":    {"gopherscope/internal/perfetto", "gopherscope/internal/perfetto/perfettotest"},
+	"charm.land":                    {"gopherscope/internal/tui"},
+	"github.com/charmbracelet":      {"gopherscope/internal/tui"},
 	"github.com/google/pprof":       {"gopherscope/internal/pprof", "gopherscope/internal/cli"},
 }
 
 // pure has the packages that touch no system: functions of a stream of events.
-var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto", "cut", "gotrace", "recording", "summary"}
+var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto", "cut", "gotrace", "recording", "summary", "tui"}
 
 // system has the packages, with those below them, that touch a system.
 var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}

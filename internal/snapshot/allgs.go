@@ -52,6 +52,9 @@ func newReader(t *target.Target, opts *Options) (*reader, error) {
 	r.walk = newWalker(t.Bin, t.Bias)
 	r.labels = newLabels(t)
 	r.keys = keyFields(r.l)
+	if m := opts.Memory; m != nil {
+		r.gs, r.batch.mem = m.gs, m.batch
+	}
 	return r, nil
 }
 

@@ -61,6 +61,15 @@ type Options struct {
 	// Clock gives the program's CLOCK_MONOTONIC, ns; nil where it is not known,
 	// as for a core file.
 	Clock func() (int64, error)
+	// Memory saves a program that takes many snapshots the cost of fresh memory for
+	// each; nil is fresh memory. It is for one snapshot at a time.
+	Memory *Memory
+}
+
+// Memory is what a snapshot reads to, kept for the next one.
+type Memory struct {
+	gs    [2][]byte
+	batch []byte
 }
 
 // A Sampler takes the registers and the stacks of running threads.
@@ -123,6 +132,9 @@ func Take(ctx context.Context, t *target.Target, opts *Options) (*dump.Dump, err
 // finish puts the Dump in order, and qualifies the error that ended the reading.
 func (r *reader) finish(err error) (*dump.Dump, error) {
 	d := r.d
+	if m := r.opts.Memory; m != nil {
+		m.gs, m.batch = r.gs, r.batch.mem
+	}
 	d.Took = time.Since(r.began)
 	slices.SortFunc(d.Goroutines, func(a, b dump.Goroutine) int {
 		switch {
