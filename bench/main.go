@@ -86,7 +86,7 @@ func bench(w io.Writer, o options) (err error) {
 	m.print(w)
 	var runs []run
 	for _, wl := range workloads(m.CPUs) {
-		res, err := measure(wl, targetPath, variants(tool, self, targetPath), o)
+		res, err := measure(wl, targetPath, wl.of(variants(tool, self, targetPath)), o)
 		if err != nil {
 			return fmt.Errorf("%s: %w", wl.name, err)
 		}

@@ -62,6 +62,10 @@ func (r run) print(w io.Writer) {
 	base := median(find(r.results, untraced).nsPerUnit())
 	for _, v := range r.results {
 		ns := v.nsPerUnit()
+		toEmpty := "-"
+		if len(v.toEmpty) > 0 {
+			toEmpty = spread(v.toEmpty)
+		}
 		fmt.Fprintf(tw, "  %s\t", v.name)
 		if r.workload.rate {
 			fmt.Fprintf(tw, "%.0f (%.0f-%.0f)\t%s\t", 1e9/median(ns), 1e9/slices.Max(ns), 1e9/slices.Min(ns), v.p99().Round(10*time.Microsecond))
@@ -72,7 +76,7 @@ func (r run) print(w io.Writer) {
 		if v.name == untraced {
 			fmt.Fprint(tw, "-\t-\t")
 		} else {
-			fmt.Fprintf(tw, "%.1f\t%s\t", (median(ns)-base)/changes, spread(v.toEmpty))
+			fmt.Fprintf(tw, "%.1f\t%s\t", (median(ns)-base)/changes, toEmpty)
 		}
 		if u := v.usage; u.events > 0 {
 			fmt.Fprintf(tw, "%.0f\t%d\t%.3f\t%d MB\n", float64(u.events)/v.took().Seconds(), u.lost, u.cpuSeconds(), u.rss>>20)

@@ -71,32 +71,47 @@ func (r *result) tryMeasure(wl workload, t *target, v variant, d time.Duration) 
 	return nil
 }
 
-// compare fills in the ratios, round by round.
+// compare fills in the ratios, round by round. Where there is no empty program there are
+// none to it.
 func compare(res []result) {
-	none, traps := find(res, untraced), find(res, empty)
+	none, traps := find(res, untraced), lookFor(res, empty)
 	for i := range res {
 		r := &res[i]
 		for k, s := range r.rounds {
 			base := none.rounds[k].ns()
 			r.slower = append(r.slower, s.ns()/base)
-			r.toEmpty = append(r.toEmpty, (s.ns()-base)/(traps.rounds[k].ns()-base))
+			if traps != nil {
+				r.toEmpty = append(r.toEmpty, (s.ns()-base)/(traps.rounds[k].ns()-base))
+			}
 		}
 	}
 }
 
 func find(res []result, name string) *result {
+	r := lookFor(res, name)
+	if r == nil {
+		panic("no variant " + name)
+	}
+	return r
+}
+
+// lookFor is the result of a variant, nil if there is none.
+func lookFor(res []result, name string) *result {
 	for i := range res {
 		if res[i].name == name {
 			return &res[i]
 		}
 	}
-	panic("no variant " + name)
+	return nil
 }
 
 // transitions is how many changes of status a unit has: those that gopherscope
 // saw, since it sees all.
 func transitions(res []result) float64 {
-	r := find(res, ours)
+	r := lookFor(res, ours)
+	if r == nil {
+		r = find(res, inlineChecked)
+	}
 	return float64(r.usage.events+r.usage.lost) / r.units()
 }
 
@@ -155,6 +170,9 @@ func goals(runs []run) []goal {
 	var toEmpty, toRival []float64
 	var u usage
 	for _, r := range runs {
+		if r.workload.pace > 0 {
+			continue
+		}
 		us := find(r.results, ours)
 		u.events += us.usage.events
 		u.lost += us.usage.lost

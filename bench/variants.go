@@ -61,6 +61,20 @@ func variants(tool, self, path string) []variant {
 	return vs
 }
 
+// of are the variants that a workload has.
+func (wl workload) of(vs []variant) []variant {
+	if wl.pace == 0 {
+		return vs
+	}
+	var few []variant
+	for _, v := range vs {
+		if v.name == untraced || v.name == inlineChecked {
+			few = append(few, v)
+		}
+	}
+	return few
+}
+
 // runtimeTrace is Go's own tracer, in the target.
 func runtimeTrace(t *target) (func() (usage, error), error) {
 	if _, err := t.ask("trace on"); err != nil {

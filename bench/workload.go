@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -17,8 +18,11 @@ type workload struct {
 	rate bool   // say units a second, not ns a unit
 	// onOneCPU says that the target uses one CPU of the machine.
 	onOneCPU bool
-	prepare  func(t *target) error
-	once     func(t *target, d time.Duration) (sample, error) // does it for about d
+	// pace is how many transitions a second the target makes, if it can; 0: as many as it can.
+	// Such a workload says what is lost at that pace, and has the inline variants' only.
+	pace    float64
+	prepare func(t *target) error
+	once    func(t *target, d time.Duration) (sample, error) // does it for about d
 }
 
 // sample is one measurement of a workload.
@@ -29,32 +33,56 @@ type sample struct {
 }
 
 // workloads are ping-pong with one and with eight pairs, on one CPU, where a
-// reader has another for itself, and on all, where it competes; and HTTP.
+// reader has another for itself, and on all, where it competes; the same at a pace; and
+// HTTP.
 func workloads(cpus int) []workload {
 	w := []workload{pingpong(1, 1), pingpong(1, 8)}
 	if cpus > 1 {
 		w = append(w, pingpong(cpus, 1), pingpong(cpus, 8))
 	}
+	if cpus > 1 && runtime.GOARCH == "amd64" {
+		w = append(w, paced(8e6))
+	}
 	return append(w, httpLoad())
 }
 
-// pingpong counts round trips of tokens. Each of the two goroutines of a pair
-// parks, is made runnable and runs in a round trip: six changes of status.
+// tripTransitions are the changes of status in a round trip: each of the two goroutines of a
+// pair parks, is made runnable and runs.
+const tripTransitions = 6
+
+// paced is ping-pong on one CPU that is held to a pace. The target spins between batches, so
+// the CPU is as busy as without.
+func paced(transitions float64) workload {
+	w := pingpong(1, 1)
+	w.name = fmt.Sprintf("%s, %.0f million transitions a second", w.name, transitions/1e6)
+	w.pace = transitions
+	w.once = func(t *target, d time.Duration) (sample, error) {
+		return t.trips("paced %.0f %s", transitions/tripTransitions, d)
+	}
+	return w
+}
+
+// trips asks for round trips.
+func (t *target) trips(format string, args ...any) (s sample, err error) {
+	answer, err := t.ask(format, args...)
+	if err != nil {
+		return s, err
+	}
+	if _, err := fmt.Sscan(answer, &s.units, (*int64)(&s.took)); err != nil {
+		return s, fmt.Errorf("answer %q: %w", answer, err)
+	}
+	return s, nil
+}
+
+// pingpong counts round trips of tokens.
 func pingpong(procs, pairs int) workload {
 	return workload{
 		name:     fmt.Sprintf("ping-pong GOMAXPROCS=%d pairs=%d", procs, pairs),
 		unit:     "round trip",
 		onOneCPU: procs == 1,
 		prepare:  func(*target) error { return nil },
-		once: func(t *target, d time.Duration) (s sample, err error) {
-			answer, err := t.ask("pingpong %d %d %s", procs, pairs, d)
-			if err != nil {
-				return s, err
-			}
-			if _, err := fmt.Sscan(answer, &s.units, (*int64)(&s.took)); err != nil {
-				return s, fmt.Errorf("answer %q: %w", answer, err)
-			}
-			return s, nil
+		once: func(t *target, d time.Duration) (sample, error) {
+			return t.trips("pingpong %d %d %s", procs, pairs, d)
 		},
 	}
 }

@@ -3,6 +3,8 @@
 //
 //	pingpong PROCS PAIRS DURATION   hand tokens between pairs of goroutines;
 //	                                answers with the round trips and the ns taken
+//	paced TRIPS DURATION            one pair on one P, held to so many round trips a
+//	                                second; answers likewise
 //	http                            serve HTTP; answers with the address
 //	trace on|off                    switch its own runtime/trace on, to nowhere
 package main
@@ -48,7 +50,19 @@ func do(words []string) error {
 			return err
 		}
 		runtime.GOMAXPROCS(procs)
-		rounds, took := pingpong(pairs, d)
+		rounds, took := pingpong(pairs, 0, d)
+		fmt.Println(rounds, took.Nanoseconds())
+	case "paced":
+		trips, err := strconv.Atoi(words[1])
+		if err != nil {
+			return err
+		}
+		d, err := time.ParseDuration(words[2])
+		if err != nil {
+			return err
+		}
+		runtime.GOMAXPROCS(1)
+		rounds, took := pingpong(1, trips, d)
 		fmt.Println(rounds, took.Nanoseconds())
 	case "http":
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -75,8 +89,9 @@ func do(words []string) error {
 	return nil
 }
 
-// pingpong lets pairs of goroutines hand a token to and fro for about d.
-func pingpong(pairs int, d time.Duration) (rounds int, took time.Duration) {
+// pingpong lets pairs of goroutines hand a token to and fro for about d, each up to so many
+// times a second, if pace is not 0: it spins when it is early.
+func pingpong(pairs, pace int, d time.Duration) (rounds int, took time.Duration) {
 	const batch = 200
 	var wg sync.WaitGroup
 	counts := make([]int, pairs)
@@ -99,6 +114,8 @@ func pingpong(pairs int, d time.Duration) (rounds int, took time.Duration) {
 					<-pong
 				}
 				counts[i] += batch
+				for pace > 0 && float64(counts[i]) > time.Since(start).Seconds()*float64(pace) {
+				}
 			}
 		}()
 	}
