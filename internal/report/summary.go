@@ -19,6 +19,7 @@ type Summary struct {
 	Goroutines uint64 // that were there before or had a change
 	Seeded     uint64 // of these, how many were there before and come from a snapshot
 	Lost       engine.Lost
+	NoStack    engine.NoStack // events without the stack that was asked for
 	Cost       engine.Cost
 	TargetCPU  time.Duration // CPU time that the target used meanwhile; 0 if unknown
 	Gaps       uint64        // pauses in which nothing was traced, to spare the target, and
@@ -38,17 +39,28 @@ func (s *Summary) share() (v float64, ok bool) {
 func (s *Summary) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d events of %d goroutines in %s, %s, %d violations", s.Events, s.Goroutines, round(s.Duration), lostText(s.Lost), s.Violations)
+	if n := s.NoStack.Full + s.NoStack.Unread; n > 0 {
+		fmt.Fprintf(&b, "; %d without their stack (%d for too many stacks, %d not readable)", n, s.NoStack.Full, s.NoStack.Unread)
+	}
 	if s.Gaps > 0 {
 		fmt.Fprintf(&b, "; paused %d times, for %s, to spare the target", s.Gaps, round(s.Paused))
 	}
-	if s.Cost.NsPerUprobe == 0 && s.Cost.NsPerSyscall == 0 && s.Cost.NsPerInline == 0 {
-		return b.String()
-	}
-	fmt.Fprintf(&b, "; cost the target about %s of CPU", round(s.Cost.Total))
-	if share, ok := s.share(); ok {
-		fmt.Fprintf(&b, ", %.1f %% of what it used", 100*share)
+	if cost := s.costText(); cost != "" {
+		b.WriteString("; cost the target " + cost)
 	}
 	return b.String()
+}
+
+// costText says what the trace cost the target; "" if that was not measured.
+func (s *Summary) costText() string {
+	if s.Cost.NsPerUprobe == 0 && s.Cost.NsPerSyscall == 0 && s.Cost.NsPerInline == 0 {
+		return ""
+	}
+	text := "about " + round(s.Cost.Total).String() + " of CPU"
+	if share, ok := s.share(); ok {
+		text += fmt.Sprintf(", %.1f %% of what it used", 100*share)
+	}
+	return text
 }
 
 func lostText(l engine.Lost) string {
@@ -96,6 +108,7 @@ type jsonSummary struct {
 	DurationNs int64    `json:"duration_ns"`
 	Events     uint64   `json:"events"`
 	Lost       jsonLost `json:"lost"`
+	NoStack    noStack  `json:"no_stack,omitzero"`
 	Violations uint64   `json:"violations"`
 	Goroutines uint64   `json:"goroutines"`
 	Seeded     uint64   `json:"snapshot_goroutines"`
@@ -114,6 +127,11 @@ type jsonLost struct {
 	Corrupt   uint64 `json:"corrupt"`
 }
 
+type noStack struct {
+	Full   uint64 `json:"full"`
+	Unread uint64 `json:"unread"`
+}
+
 type jsonCost struct {
 	UprobeHits   uint64   `json:"uprobe_hits"`
 	SyscallHits  uint64   `json:"syscall_hits"`
@@ -128,20 +146,30 @@ type jsonCost struct {
 
 // JSON is the summary as one JSON object, with no newline.
 func (s *Summary) JSON() ([]byte, error) {
-	l, c := s.Lost, s.Cost
 	j := jsonSummary{
 		Type: "summary", Engine: s.Engine, GoVersion: s.GoVersion, DurationNs: int64(s.Duration),
 		Events: s.Events, Violations: s.Violations, Goroutines: s.Goroutines, Seeded: s.Seeded,
 		Gaps: s.Gaps, PausedNs: int64(s.Paused),
-		Lost: jsonLost{l.Total(), l.RingFull, l.ReadFault, l.Recursion, l.Processes, l.NoRing, l.Corrupt},
-		Cost: jsonCost{
-			UprobeHits: c.Hits.Uprobes, SyscallHits: c.Hits.Syscalls, InlineHits: c.Hits.Inline,
-			NsPerUprobe: int64(c.NsPerUprobe), NsPerSyscall: int64(c.NsPerSyscall), NsPerInline: c.NsPerInline,
-			TotalNs: int64(c.Total), TargetCPUNs: int64(s.TargetCPU),
-		},
-	}
-	if share, ok := s.share(); ok {
-		j.Cost.Share = &share
+		NoStack: noStack(s.NoStack),
+		Lost:    s.jsonLost(), Cost: s.jsonCost(),
 	}
 	return json.Marshal(j)
+}
+
+func (s *Summary) jsonLost() jsonLost {
+	l := s.Lost
+	return jsonLost{l.Total(), l.RingFull, l.ReadFault, l.Recursion, l.Processes, l.NoRing, l.Corrupt}
+}
+
+func (s *Summary) jsonCost() jsonCost {
+	c := s.Cost
+	j := jsonCost{
+		UprobeHits: c.Hits.Uprobes, SyscallHits: c.Hits.Syscalls, InlineHits: c.Hits.Inline,
+		NsPerUprobe: int64(c.NsPerUprobe), NsPerSyscall: int64(c.NsPerSyscall), NsPerInline: c.NsPerInline,
+		TotalNs: int64(c.Total), TargetCPUNs: int64(s.TargetCPU),
+	}
+	if share, ok := s.share(); ok {
+		j.Share = &share
+	}
+	return j
 }

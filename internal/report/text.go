@@ -96,7 +96,12 @@ func (t *textWriter) Event(e *event.Event, c gstate.Change) error {
 	}
 	pad(reasonWidth)
 	b = appendDetail(b, e)
-	b = appendPark(b, t.stackOf(e))
+	if stack := t.stackOf(e); len(stack) > 0 && e.Birth == nil { // of a birth, the go statement says it
+		if b[len(b)-1] != ' ' {
+			b = append(b, ' ') // after the detail
+		}
+		b = appendPark(b, stack)
+	}
 	if c.Violation {
 		b = append(b, "  (violation: a change before this one is missing)"...)
 	}
@@ -160,11 +165,11 @@ func appendDetail(b []byte, e *event.Event) []byte {
 	return b
 }
 
-// appendPark says which code waits: the innermost that is not the runtime's or package
-// sync's.
+// appendPark says which code waits or makes a system call: the innermost that is not the
+// runtime's or of packages sync and syscall.
 func appendPark(b []byte, stack []event.Location) []byte {
 	for _, l := range stack {
-		if pkg, _, _ := strings.Cut(l.Func, "."); pkg == "runtime" || pkg == "sync" || strings.HasPrefix(pkg, "internal/") {
+		if pkg, _, _ := strings.Cut(l.Func, "."); pkg == "runtime" || pkg == "sync" || pkg == "syscall" || strings.HasPrefix(pkg, "internal/") {
 			continue
 		}
 		b = append(append(b, "in "...), printable(l.Func)...)

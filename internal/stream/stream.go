@@ -27,12 +27,13 @@ type Info struct {
 
 // Totals are what a trace came to so far.
 type Totals struct {
-	Now       int64         // up to when every event has been passed on: CLOCK_MONOTONIC, ns
-	Lost      engine.Lost   // events that there are none of
-	Cost      engine.Cost   // to the target
-	Gaps      uint64        // pauses in which nothing was traced, to spare the target ([event.Gap]), and
-	Paused    time.Duration // their time
-	TargetCPU time.Duration // that the target used since the beginning, with the cost; 0 if unknown
+	Now       int64          // up to when every event has been passed on: CLOCK_MONOTONIC, ns
+	Lost      engine.Lost    // events that there are none of
+	NoStack   engine.NoStack // events without the stack that was asked for
+	Cost      engine.Cost    // to the target
+	Gaps      uint64         // pauses in which nothing was traced, to spare the target ([event.Gap]), and
+	Paused    time.Duration  // their time
+	TargetCPU time.Duration  // that the target used since the beginning, with the cost; 0 if unknown
 }
 
 // Source is where a trace comes from. Its methods are called from one goroutine.
