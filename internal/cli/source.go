@@ -97,7 +97,7 @@ func (l *liveSource) Totals() (stream.Totals, error) {
 	if err != nil {
 		return t, err
 	}
-	t.Lost = stats.Lost
+	t.Lost, t.NoStack = stats.Lost, stats.NoStack
 	t.Cost, err = l.session.engine.Cost()
 	return t, err
 }
@@ -116,6 +116,6 @@ func summarize(t *terminal, src stream.Source, states *gstate.Tracker, events ui
 		Engine: info.Engine, GoVersion: info.GoVersion,
 		Duration: time.Duration(max(0, totals.Now-info.Begin)),
 		Events:   events, Violations: states.Violations(), Goroutines: states.Goroutines(), Seeded: states.Seeded(),
-		Lost: totals.Lost, Cost: totals.Cost, TargetCPU: totals.TargetCPU, Gaps: totals.Gaps, Paused: totals.Paused,
+		Lost: totals.Lost, NoStack: totals.NoStack, Cost: totals.Cost, TargetCPU: totals.TargetCPU, Gaps: totals.Gaps, Paused: totals.Paused,
 	}
 }

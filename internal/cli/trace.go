@@ -123,7 +123,7 @@ choose what is printed; the summary counts everything.`,
 	fl.StringArrayVar(&f.opts.filter.reasons, "reason", nil, "only changes to waiting for this reason, such as 'chan receive'")
 	fl.StringVar(&f.createdBy, "created-by", "", "only goroutines created by a function that matches this regexp")
 	f.opts.engine.flags(fl)
-	fl.BoolVar(&f.opts.engine.stacks, "stacks", false, "say where goroutines park: the stack in --json, its innermost line otherwise (needs --engine inline)")
+	fl.BoolVar(&f.opts.engine.stacks, "stacks", false, "say where goroutines park, enter system calls and create others: the stack in --json, its innermost line otherwise")
 	fl.SortFlags = false
 	return cmd
 }
