@@ -136,7 +136,11 @@ func (w *Writer) create(a *at, blocked bool) {
 	if blocked {
 		number, a.g.status = evGoCreateBlocked, goWaiting
 	}
-	w.emitG(m, a.g, a.t, number, a.g.id, w.startOf(a.g), w.place(a.Birth.CreatedBy))
+	stack := w.taken(a.Stack)
+	if stack == 0 {
+		stack = w.place(a.Birth.CreatedBy)
+	}
+	w.emitG(m, a.g, a.t, number, a.g.id, w.startOf(a.g), stack)
 }
 
 // find lets a goroutine appear of which nothing was heard before, after the first

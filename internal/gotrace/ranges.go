@@ -16,16 +16,21 @@ func (w *Writer) beginRange(a *at) {
 		w.emit(a.m, a.t, evGCMarkAssistBegin, w.stackOf(a.g, a.Stack))
 		a.g.assist = true
 	case markTermination:
-		if w.gc {
-			w.emitGC(a.m, a.t, evGCEnd, w.gcSeq)
-			w.gcSeq++
-			w.gc = false
-		}
+		w.endMarking(a.m, a.t)
 	}
 	if kind, ok := stwKinds[a.Reason]; ok {
 		w.emit(a.m, a.t, evSTWBegin, w.str(kind), w.stackOf(a.g, a.Stack))
 		a.g.stw = true
 		w.stw++
+	}
+}
+
+// endMarking ends the garbage collector's mark phase, if it is in one.
+func (w *Writer) endMarking(m *thread, t int64) {
+	if w.gc {
+		w.emitGC(m, t, evGCEnd, w.gcSeq)
+		w.gcSeq++
+		w.gc = false
 	}
 }
 

@@ -22,6 +22,8 @@ type goroutine struct {
 	startGen uint64       // the generation of start
 	start    uint64       // its startOf
 
+	gaps int // since its last event
+
 	stw    bool // a stop of the world is its range
 	assist bool // a mark assist is its range
 
@@ -47,6 +49,14 @@ type thread struct {
 	// still gets its own time.
 	leaving int64   // when the system call ended; 0 if it did not
 	parting parting // how it left the thread; time 0 if it did not
+	coming  coming  // who takes its place though it did not leave yet
+}
+
+// coming is a goroutine that another one switched to as its last act: what switched is
+// recorded before the end of what did (runtime/coro.go coroswitch_m).
+type coming struct {
+	g    *goroutine // nil if none does
+	time int64
 }
 
 // parting is the end of a goroutine's stay on a thread: the thread's next event can be that

@@ -53,19 +53,25 @@ func (w *Writer) place(loc event.Location) uint64 {
 // stackOf is the number of the stack that an event of a goroutine names. If none was taken
 // it is what is known of it, its outermost frame: the function of the go statement.
 func (w *Writer) stackOf(g *goroutine, taken uint32) uint64 {
-	if taken != 0 {
-		id, ok := w.tables.taken[taken]
-		if !ok {
-			if frames := w.stack(taken); len(frames) > 0 {
-				id = w.addStack(frames)
-			}
-			w.tables.taken[taken] = id
-		}
-		if id != 0 {
-			return id
-		}
+	if id := w.taken(taken); id != 0 {
+		return id
 	}
 	return w.startOf(g)
+}
+
+// taken is the number of a stack that was taken.
+func (w *Writer) taken(stack uint32) uint64 {
+	if stack == 0 {
+		return 0
+	}
+	id, ok := w.tables.taken[stack]
+	if !ok {
+		if frames := w.stack(stack); len(frames) > 0 {
+			id = w.addStack(frames)
+		}
+		w.tables.taken[stack] = id
+	}
+	return id
 }
 
 // startOf is the number of the stack that is a goroutine's outermost frame alone, by which

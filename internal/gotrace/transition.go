@@ -58,6 +58,7 @@ func (w *Writer) transition(e *event.Event, c *gstate.Change) {
 		a.g.birth = c.Birth
 		a.g.startGen = 0
 	}
+	a.g.gaps = 0
 	switch to := status(e.To, e.Fake); to {
 	case goRunnable:
 		w.toRunnable(&a)
@@ -81,6 +82,8 @@ func (w *Writer) settle(m *thread, a *at) bool {
 		return w.settleSyscall(m, a)
 	case m.parting.time != 0:
 		return w.settleParting(m, a)
+	case m.coming.g != nil:
+		return w.settleComing(m, a)
 	}
 	return false
 }
@@ -118,20 +121,7 @@ func (w *Writer) settleParting(m *thread, a *at) bool {
 	m.parting = parting{}
 	if a != nil && a.Via == event.ViaCoroutine && a.To == goruntime.Running &&
 		a.g != nil && a.g != m.g && a.g.status == goWaiting && (a.p == nil || a.p == m.p) {
-		number := byte(evGoSwitch)
-		if leaves.destroy {
-			number = evGoSwitchDestroy
-		}
-		a.g.seq++
-		w.endRanges(m.g, a.t)
-		w.emitG(m, a.g, a.t, number, a.g.id, a.g.seq)
-		m.g.last = m.last
-		if leaves.destroy {
-			w.forget(m.g)
-		} else {
-			w.leave(m, goWaiting)
-		}
-		w.bind(m, a.g, a.t)
+		w.switchTo(m, a.g, a.t, leaves.destroy)
 		return true
 	}
 	if leaves.destroy {
@@ -140,6 +130,41 @@ func (w *Writer) settleParting(m *thread, a *at) bool {
 		w.block(m, leaves.reason, leaves.stack, leaves.time)
 	}
 	return false
+}
+
+// settleComing writes a switch that the next event of the thread says was the last act of
+// its goroutine. If it does not, the event by which that one left was lost.
+func (w *Writer) settleComing(m *thread, a *at) bool {
+	next, t := m.coming.g, m.coming.time
+	m.coming = coming{}
+	if w.goroutines[next.id] != next {
+		return false
+	}
+	if a != nil && a.g == m.g && status(a.To, false) == 0 && next.status == goWaiting {
+		w.switchTo(m, next, t, true)
+		return true
+	}
+	w.run(next, m, nil, next.group, t)
+	return false
+}
+
+// switchTo lets a waiting goroutine take the place of the thread's, which then waits or is
+// no more.
+func (w *Writer) switchTo(m *thread, next *goroutine, t int64, destroy bool) {
+	number := byte(evGoSwitch)
+	if destroy {
+		number = evGoSwitchDestroy
+	}
+	w.endRanges(m.g, t)
+	next.seq++
+	w.emitG(m, next, t, number, next.id, next.seq)
+	m.g.last = m.last
+	if destroy {
+		w.forget(m.g)
+	} else {
+		w.leave(m, goWaiting)
+	}
+	w.bind(m, next, t)
 }
 
 func (w *Writer) toRunnable(a *at) {
@@ -187,6 +212,10 @@ func (w *Writer) toRunning(a *at) {
 	g := a.g
 	if g.status == goSyscall && g.m == a.m && !a.Fake {
 		a.m.leaving = a.t
+		return
+	}
+	if by := a.m.g; a.Via == event.ViaCoroutine && g.status == goWaiting && by != nil && by.status == goRunning {
+		a.m.coming = coming{g, a.t}
 		return
 	}
 	w.run(g, a.m, a.p, a.group, a.t)

@@ -86,7 +86,11 @@ func (w *Writer) Event(e *event.Event, c *gstate.Change) error {
 		w.transition(e, c)
 	case event.Snapshot:
 		w.snapshot(e)
-	default:
+	case event.Gap:
+		w.changed = true
+		w.gap(e)
+	case event.Exec, event.Exit:
+		w.changed = true
 		w.endProcess(e)
 	}
 	if w.out.n >= w.size && (w.stw == 0 || w.out.n >= 2*w.size) {
@@ -223,7 +227,8 @@ func (w *Writer) endGeneration() {
 // writeSync writes the unit of the times, and the beginning of the generation by three
 // clocks: the trace's, CLOCK_MONOTONIC and the wall clock.
 func (w *Writer) writeSync() {
-	wall := w.info.Wall + w.genStart - w.info.Begin
+	at := w.genStart &^ (baseUnit - 1)
+	wall := w.info.Wall + at - w.info.Begin
 	if w.info.Wall <= 0 || wall < 0 {
 		wall = 0
 	}
@@ -231,8 +236,8 @@ func (w *Writer) writeSync() {
 	b = binary.AppendUvarint(b, frequency)
 	b = append(b, evClockSnapshot)
 	b = binary.AppendUvarint(b, 0)
-	b = binary.AppendUvarint(b, uint64(w.genStart))
+	b = binary.AppendUvarint(b, uint64(at))
 	b = binary.AppendUvarint(b, uint64(wall/1e9))
 	b = binary.AppendUvarint(b, uint64(wall%1e9))
-	w.out.batch(w.gen, noThread, w.genStart, b)
+	w.out.batch(w.gen, noThread, at, b)
 }

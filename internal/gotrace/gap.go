@@ -1,0 +1,62 @@
+package gotrace
+
+import "gopherscope/internal/event"
+
+// untraced is the reason of a wait that is none: a gap in the trace. The format has no
+// word for not knowing.
+const untraced = "not traced"
+
+// maxGaps is after how many gaps without an event a goroutine is taken for ended: it may
+// have ended in the first one.
+const maxGaps = 100
+
+// gap lets every goroutine that did something when the trace paused wait for the end of the
+// pause. Each is brought on by its first event after that. A goroutine that waited still
+// does.
+func (w *Writer) gap(e *event.Event) {
+	begin := w.clock(e.Since)
+	group, all := uint64(0), e.PID == 0
+	if !all {
+		group = w.group(e.PID)
+	}
+	for _, m := range w.sortedThreads() {
+		w.settle(m, nil)
+	}
+	list := w.sortedGoroutines()
+	for _, g := range list {
+		if g.status == goRunning && (all || g.group == group) {
+			w.endMarking(g.m, begin) // or it ends in the gap
+			break
+		}
+	}
+	for _, g := range list {
+		if all || g.group == group {
+			w.pause(g, begin)
+		}
+	}
+	w.clock(e.Time)
+}
+
+// pause is the gap of one goroutine.
+func (w *Writer) pause(g *goroutine, t int64) {
+	if g.status == 0 {
+		w.tellLate(g)
+	}
+	if g.gaps++; g.gaps > maxGaps {
+		m := w.spare(g.group, t)
+		w.run(g, m, nil, g.group, t)
+		w.destroy(m, t)
+		w.rest(m)
+		return
+	}
+	if g.status == goWaiting {
+		return
+	}
+	m := g.m
+	if g.status != goRunning {
+		m = w.spare(g.group, t)
+		w.run(g, m, nil, g.group, t)
+	}
+	w.block(m, w.str(untraced), w.startOf(g), t)
+	w.rest(m)
+}
