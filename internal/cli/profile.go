@@ -54,9 +54,8 @@ The kinds:
   wall     all of these; the label state tells them apart
   created  goroutines created, by the stack of the go statement
 
-A goroutine whose stack is not known, such as one that was parked already when the
-profile began, counts under "[unknown stack]". Labels: state, reason (of a wait),
-created_by.
+A goroutine whose stack is not known counts under "[unknown stack]". Labels: state,
+reason (of a wait), created_by.
 
 Ends on Ctrl-C, after -d, or with the process.`,
 		Example: `  gopherscope profile -d 10s -o block.pb.gz 1234 && go tool pprof block.pb.gz

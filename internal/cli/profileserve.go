@@ -65,7 +65,7 @@ func serveProfile(ctx context.Context, t *terminal, ln net.Listener, p *profile.
 	}}
 	flags.set.SetOutput(io.Discard)
 	err = driver.PProf(&driver.Options{
-		Flagset: flags, Fetch: fetched{pprof.Samples(p)}, UI: driverUI{t}, HTTPServer: serve,
+		Flagset: flags, Fetch: fetched{pprof.Samples(p)}, Obj: noObjects{}, UI: driverUI{t}, HTTPServer: serve,
 	})
 	if err != nil {
 		return fmt.Errorf("show profile: %w", err)
@@ -161,6 +161,22 @@ type fetched struct{ p *gprofile.Profile }
 // Fetch implements driver.Fetcher. Without an address the driver saves no copy.
 func (f fetched) Fetch(string, time.Duration, time.Duration) (*gprofile.Profile, string, error) {
 	return f.p, "", nil
+}
+
+// errNoObjects is what there is instead of a disassembly: the frames have no addresses.
+var errNoObjects = errors.New("a profile of a trace has lines and no addresses")
+
+// noObjects keeps the driver from the traced binary: it would run objdump on it.
+type noObjects struct{}
+
+// Open implements driver.ObjTool.
+func (noObjects) Open(string, uint64, uint64, uint64, string) (driver.ObjFile, error) {
+	return nil, errNoObjects
+}
+
+// Disasm implements driver.ObjTool.
+func (noObjects) Disasm(string, uint64, uint64, bool) ([]driver.Inst, error) {
+	return nil, errNoObjects
 }
 
 // driverFlags gives the driver a command line of its own.

@@ -84,8 +84,8 @@ func (b *sampleBuilder) location(at event.Location) *profile.Location {
 		b.p.Function = append(b.p.Function, f)
 	}
 	l := &profile.Location{
-		ID: uint64(len(b.p.Location) + 1), Mapping: b.p.Mapping[0],
-		Line: []profile.Line{{Function: f, Line: int64(at.Line)}},
+		// Without the mapping, for tools look up addresses in the file of one.
+		ID: uint64(len(b.p.Location) + 1), Line: []profile.Line{{Function: f, Line: int64(at.Line)}},
 	}
 	b.locations[at] = l
 	b.p.Location = append(b.p.Location, l)

@@ -72,6 +72,30 @@ func TestSamples(t *testing.T) {
 	}
 }
 
+// TestSamplesSource has the tool show the lines of a program that is there: it must not
+// look for addresses in it.
+func TestSamplesSource(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := filepath.Join(t.TempDir(), "main.go")
+	if err := os.WriteFile(source, []byte("package main\n\nfunc inner() { marked() }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := traced(samples.Block)
+	p.Exe, p.Samples = self, p.Samples[:1]
+	p.Samples[0].Stack = []event.Location{{Func: "main.inner", File: source, Line: 3}}
+	file := writeSamples(t, p)
+	for _, form := range []string{"-list", "-weblist"} {
+		cmd := exec.Command("go", "tool", "pprof", form, `main\.inner`, "-output", "/dev/stdout", file)
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "marked()") || !strings.Contains(string(out), "300ms") {
+			t.Errorf("%s: %v\n%s", cmd, err, out)
+		}
+	}
+}
+
 // TestSamplesTool has the tool read them that people will.
 func TestSamplesTool(t *testing.T) {
 	block, created := writeSamples(t, traced(samples.Wall)), writeSamples(t, traced(samples.Created))

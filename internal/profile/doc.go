@@ -5,8 +5,9 @@
 //
 // # Which stack
 //
-// A trace has the stack of a goroutine where it parks and, as far as the engine takes
-// them, where it enters a system call, loses its P and is created. So
+// A trace has the stack of a goroutine where it parks and, as far as its source takes
+// them, where it enters a system call, loses its P and is created, and where it was when
+// the trace began. So
 //
 //   - time parked goes to the stack where it parked;
 //   - time in a system call goes to the stack where it was entered;

@@ -135,8 +135,9 @@ func checkFacts(t *testing.T, ours *profile.Profile, facts testenv.Facts) {
 		_, got := sum(ours, inside)
 		want := facts.Counts[key+"_ns"]
 		t.Logf("%s: %v, the program says %v", key, time.Duration(got), time.Duration(want))
-		// The goroutine lives somewhat longer than it measures.
-		if want == 0 || got < want-int64(time.Millisecond) || got > want && !near(got, want, 30*time.Millisecond) {
+		// The goroutine lives longer than it measures: on a busy machine its thread can
+		// lose the CPU before it begins to, and after.
+		if want == 0 || got < want-int64(time.Millisecond) || got > want+int64(120*time.Millisecond) {
 			t.Errorf("%s: %v, the program says %v", key, time.Duration(got), time.Duration(want))
 		}
 	}
@@ -205,7 +206,7 @@ func checkTrace(t *testing.T, ours *profile.Profile, trace string) {
 }
 
 // TestParked attaches to goroutines that are parked already and stay so: each counts
-// for the whole time, under a stack that is not known. It ends by a signal.
+// for the whole time, at the stack that it has. It ends by a signal.
 func TestParked(t *testing.T) {
 	for _, e := range traced.Engines() {
 		t.Run(string(e), func(t *testing.T) {
@@ -234,7 +235,7 @@ func TestParked(t *testing.T) {
 			}
 			ours := read(t, out)
 			count, ns := sum(ours, func(s *profile.Sample) bool {
-				return through(s, "[unknown stack]") && labelled(s, "created_by", "testprog/internal/work.Idle")
+				return through(s, "testprog/internal/work.hold") && labelled(s, "created_by", "testprog/internal/work.Idle")
 			})
 			if want := int64(len(held)); count != want || !near(ns, want*ours.DurationNanos, 0) {
 				t.Errorf("%d intervals of %v, want %d of %v", count, time.Duration(ns), want, time.Duration(ours.DurationNanos))
@@ -242,9 +243,10 @@ func TestParked(t *testing.T) {
 			if ours.DurationNanos < int64(time.Second) {
 				t.Errorf("a profile of %v", time.Duration(ours.DurationNanos))
 			}
-			_, selects := sum(ours, func(s *profile.Sample) bool { return labelled(s, "reason", "select") })
-			if !near(selects, ours.DurationNanos, 0) {
-				t.Errorf("%v in select, want one goroutine's", time.Duration(selects))
+			_, selects := sum(ours, func(s *profile.Sample) bool { return labelled(s, "reason", "select") && through(s, "runtime.selectgo") })
+			_, sleeps := sum(ours, func(s *profile.Sample) bool { return labelled(s, "reason", "sleep") && through(s, "time.Sleep") })
+			if !near(selects, ours.DurationNanos, 0) || !near(sleeps, ours.DurationNanos, 0) {
+				t.Errorf("%v in select and %v in sleep, want one goroutine's each", time.Duration(selects), time.Duration(sleeps))
 			}
 		})
 	}
