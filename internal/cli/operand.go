@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strconv"
 )
 
@@ -9,6 +10,8 @@ type operand struct {
 	pid     int
 	command []string // to launch
 	exe     string   // every process of this executable
+
+	recording string // a file, or - for standard input
 }
 
 // parseOperand reads the operand. dash is the number of arguments before a --,
@@ -30,10 +33,19 @@ func parseOperand(args []string, dash int, exe string) (operand, error) {
 		return operand{}, withHint(usagef("one PID at a time, got %d operands", len(args)), "to launch a command put -- before it")
 	}
 	pid, err := parsePID(args[0])
-	if err != nil {
-		return operand{}, withHint(err, "to launch a command put -- before it: gopherscope trace -- %s", args[0])
+	if err == nil {
+		return operand{pid: pid}, nil
 	}
-	return operand{pid: pid}, nil
+	kind, openErr := fileKind(args[0])
+	switch {
+	case openErr != nil:
+		return operand{}, fmt.Errorf("open recording: %w", openErr)
+	case kind == recordingFile:
+		return operand{recording: args[0]}, nil
+	case kind == otherFile:
+		err = usagef("%q is neither a PID nor a recording", args[0])
+	}
+	return operand{}, withHint(err, "to launch a command put -- before it: gopherscope trace -- %s", args[0])
 }
 
 // parsePID reads the operand of a command that takes a PID and nothing else.

@@ -15,7 +15,18 @@ import (
 // openSource begins the trace of an operand, which ends after the duration if that is not
 // 0. The caller must Close what it returns.
 func openSource(t *terminal, op operand, o engineOptions, duration time.Duration) (stream.Source, error) {
-	return startLive(t, op, o, duration)
+	if op.recording != "" {
+		s, err := openRecording(t, op.recording, o, duration)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+	l, err := startLive(t, op, o, duration)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // liveSource is the trace of a live process.

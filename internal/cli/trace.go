@@ -67,13 +67,14 @@ func newTrace(t *terminal) *cobra.Command {
 		opts           traceOptions
 	}
 	cmd := &cobra.Command{
-		Use:   "trace [flags] PID | --exe FILE | -- COMMAND [ARG...]",
+		Use:   "trace [flags] PID | RECORDING | --exe FILE | -- COMMAND [ARG...]",
 		Short: "Print every state change of every goroutine, one line each",
 		Long: `Print every state change of every goroutine of a live Go process, one line each.
 
-The operand is a PID, a command to launch (after --: traced from its first
-goroutine on, its standard output goes to standard error), or --exe with a Go
-executable: every process that runs it, also those that start later.
+The operand is a PID, a recording (gopherscope record makes them; - is one on
+standard input), a command to launch (after --: traced from its first goroutine
+on, its standard output goes to standard error), or --exe with a Go executable:
+every process that runs it, also those that start later.
 
 Columns: STATE is the state entered and FROM the one left, for FOR; PID is the
 kernel's id of the thread that made the change and TGID that of the process; P

@@ -13,8 +13,10 @@ const maxInterned = 64 << 20
 // decoder takes one block of events after another apart.
 type decoder struct {
 	interned map[string]string
-	size     int // bytes in interned
-	stacks   map[uint32][]event.Location
+	size     int                       // bytes in interned
+	numbers  map[event.Location]uint32 // of the places in stacks
+	known    []event.Location          // places by that number
+	stacks   map[uint32]*stack
 	frames   int // in stacks
 
 	sections   [sectionCount]cursor
@@ -30,15 +32,37 @@ type decoder struct {
 
 	offset  int64 // wall minus monotonic when the block begins
 	totals  stream.Totals
-	known   int // goroutines that came so far
+	came    int // goroutines that came so far
 	time    int64
 	event   event.Event // for the callback
 	tickAt  int
 	tickNow int64
 }
 
+// stack is one that was read. Its places are kept as numbers, and made when they are asked
+// for: of the stacks of a long trace only few may be.
+type stack struct {
+	numbers []uint32
+	places  []event.Location // nil until they are asked for
+}
+
 func newDecoder() *decoder {
-	return &decoder{interned: map[string]string{}, stacks: map[uint32][]event.Location{}}
+	return &decoder{interned: map[string]string{}, numbers: map[event.Location]uint32{}, stacks: map[uint32]*stack{}}
+}
+
+// stack is the stack with this number, innermost frame first; nil if there is none.
+func (d *decoder) stack(id uint32) []event.Location {
+	s := d.stacks[id]
+	if s == nil {
+		return nil
+	}
+	if s.places == nil && len(s.numbers) > 0 {
+		s.places = make([]event.Location, len(s.numbers))
+		for i, n := range s.numbers {
+			s.places[i] = d.known[n]
+		}
+	}
+	return s.places
 }
 
 // open reads a block's tables. After an error nothing must be read of it.
@@ -66,7 +90,7 @@ func (d *decoder) open(payload []byte) error {
 			return errMalformed
 		}
 	}
-	d.known, d.time, d.tickAt, d.tickNow = 0, 0, 0, 0
+	d.came, d.time, d.tickAt, d.tickNow = 0, 0, 0, 0
 	return nil
 }
 
@@ -134,9 +158,11 @@ func (d *decoder) readStacks() {
 			c.fail()
 			return
 		}
-		var frames []event.Location
-		if !known && n > 0 {
-			frames = make([]event.Location, 0, n)
+		s := &stack{}
+		if !known {
+			s.numbers = make([]uint32, 0, n)
+			d.stacks[id] = s
+			d.frames += int(n)
 		}
 		for range n {
 			place := c.index(len(d.places))
@@ -144,15 +170,22 @@ func (d *decoder) readStacks() {
 				return
 			}
 			if !known {
-				frames = append(frames, d.places[place])
+				s.numbers = append(s.numbers, d.number(d.places[place]))
 			}
-		}
-		if !known {
-			d.stacks[id] = frames
-			d.frames += int(n)
 		}
 		d.ids = append(d.ids, id)
 	})
+}
+
+// number is that of a place in known.
+func (d *decoder) number(l event.Location) uint32 {
+	n, ok := d.numbers[l]
+	if !ok {
+		n = uint32(len(d.known))
+		d.numbers[l] = n
+		d.known = append(d.known, l)
+	}
+	return n
 }
 
 func (d *decoder) readShapes() {
@@ -277,10 +310,10 @@ func (d *decoder) goroutine(column int, th *thread) (int, bool) {
 	case goroutineRuns:
 		return int(th.runs) - 1, th.runs > 0
 	case goroutineNew:
-		d.known++
-		return d.known - 1, d.known <= len(d.goroutines)
+		d.came++
+		return d.came - 1, d.came <= len(d.goroutines)
 	}
-	return int(code - goroutineKnow), code-goroutineKnow < uint64(d.known)
+	return int(code - goroutineKnow), code-goroutineKnow < uint64(d.came)
 }
 
 // tick reads the next tick; ok is false when there is none. It comes after at events

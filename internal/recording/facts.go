@@ -113,6 +113,7 @@ func counts(t *stream.Totals) []*uint64 {
 	return []*uint64{
 		&l.RingFull, &l.ReadFault, &l.Recursion, &l.Processes, &l.NoRing, &l.Corrupt,
 		&h.Uprobes, &h.Syscalls, &h.Inline, &t.Gaps,
+		&t.NoStack.Full, &t.NoStack.Unread,
 	}
 }
 

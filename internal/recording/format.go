@@ -37,9 +37,9 @@ const (
 	maxStored = maxRaw + maxRaw/64 + 1024
 	maxTexts  = 1 << 19 // texts, and places, in a block
 
-	// Stacks of all blocks: an engine tells 65,536 stacks apart.
-	maxStacks = 1 << 20
-	maxFrames = 1 << 22
+	// Stacks of all blocks. An engine tells 65,536 apart; in a snapshot there can be more.
+	maxStacks = 1 << 21
+	maxFrames = 1 << 25
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -16,7 +16,7 @@ type Reader struct {
 	src   io.Reader
 	zstd  *zstd.Decoder
 	dec   *decoder
-	facts *facts
+	facts facts
 
 	begin   int64 // of the first block after the info, in the file
 	at      int64 // of the next block
@@ -76,14 +76,24 @@ func (r *Reader) readInfo() error {
 	case h.kind != blockInfo:
 		return r.damaged(errMalformed)
 	}
-	if r.facts, err = parseInfo(payload); err != nil {
-		return r.damaged(err)
+	if err := r.learn(payload); err != nil {
+		return err
 	}
 	r.at += blockHeaderLen + int64(h.stored)
 	i := &r.facts.info
 	r.offset, r.ticked, r.last = i.Wall-i.Begin, i.Begin, i.Begin
 	r.totals = r.facts.base
 	r.totals.Now = i.Begin
+	return nil
+}
+
+// learn takes what is known of the trace. More can be known later than when it began.
+func (r *Reader) learn(payload []byte) error {
+	f, err := parseInfo(payload)
+	if err != nil {
+		return r.damaged(err)
+	}
+	r.facts = *f
 	return nil
 }
 
@@ -170,6 +180,10 @@ func (r *Reader) Run(ctx context.Context, emit func(*event.Event) error, tick fu
 		case h.kind == blockEnd:
 			r.complete = true
 			return nil
+		case h.kind == blockInfo:
+			if err := r.learn(payload); err != nil {
+				return err
+			}
 		case h.kind == blockEvents:
 			over, err := r.play(ctx, &h, payload, emit, tick)
 			if err != nil {
@@ -234,7 +248,7 @@ func (r *Reader) play(ctx context.Context, h *blockHeader, payload []byte, emit 
 }
 
 // Stack implements stream.Source. Stacks are known from the block on that first names them.
-func (r *Reader) Stack(id uint32) []event.Location { return r.dec.stacks[id] }
+func (r *Reader) Stack(id uint32) []event.Location { return r.dec.stack(id) }
 
 // Wall implements stream.Source.
 func (r *Reader) Wall(mono int64) int64 { return mono + r.offset }

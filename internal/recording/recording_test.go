@@ -84,7 +84,7 @@ func TestEveryField(t *testing.T) {
 	}
 	same(t, got.steps, tr.steps)
 	if !reflect.DeepEqual(got.info, tr.info) || got.totals != tr.totals {
-		t.Errorf("%+v, %+v\nwant %+v, %+v", got.info, got.totals, tr.info, tr.totals)
+		t.Errorf("is a field new that facts.go or the columns do not have?\n%+v, %+v\nwant %+v, %+v", got.info, got.totals, tr.info, tr.totals)
 	}
 }
 
@@ -122,7 +122,7 @@ func TestBase(t *testing.T) {
 	fill(t, reflect.ValueOf(&tr.totals).Elem(), &n)
 	base := tr.totals
 	before := tr.totals
-	for _, v := range []any{&tr.totals.Lost, &tr.totals.Cost.Hits} {
+	for _, v := range []any{&tr.totals.Lost, &tr.totals.Cost.Hits, &tr.totals.NoStack} {
 		for i := range reflect.ValueOf(v).Elem().NumField() {
 			f := reflect.ValueOf(v).Elem().Field(i)
 			f.SetUint(f.Uint() + 3)
@@ -141,7 +141,7 @@ func TestBase(t *testing.T) {
 	}
 	want := stream.Totals{Now: begin + 9, TargetCPU: 3, Paused: 3, Gaps: 3}
 	for _, f := range []*uint64{&want.Lost.RingFull, &want.Lost.ReadFault, &want.Lost.Recursion, &want.Lost.Processes, &want.Lost.NoRing, &want.Lost.Corrupt,
-		&want.Cost.Hits.Uprobes, &want.Cost.Hits.Syscalls, &want.Cost.Hits.Inline} {
+		&want.Cost.Hits.Uprobes, &want.Cost.Hits.Syscalls, &want.Cost.Hits.Inline, &want.NoStack.Full, &want.NoStack.Unread} {
 		*f = 3
 	}
 	want.Cost.Total = 3

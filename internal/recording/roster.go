@@ -23,6 +23,7 @@ type present struct {
 	fake   bool
 	reason string
 	since  int64 // it is in that state since then, at least; 0 if unknown
+	stack  uint32
 	birth  *event.Birth
 }
 
@@ -34,7 +35,7 @@ func (r *Roster) Apply(e *event.Event) {
 	case event.Snapshot:
 		p := r.process(e.PID)
 		if p.Get(e.GoID) == nil {
-			*p.Put(e.GoID) = present{status: e.To, fake: e.Fake, reason: e.Reason, since: e.Since, birth: e.Birth}
+			*p.Put(e.GoID) = present{status: e.To, fake: e.Fake, reason: e.Reason, since: e.Since, stack: e.Stack, birth: e.Birth}
 		}
 	case event.Exec, event.Exit:
 		delete(r.processes, e.PID)
@@ -65,7 +66,7 @@ func (r *Roster) transition(e *event.Event) {
 		return
 	}
 	g := p.Put(e.GoID)
-	g.status, g.fake, g.reason, g.since = e.To, e.Fake, e.Reason, e.Time
+	g.status, g.fake, g.reason, g.since, g.stack = e.To, e.Fake, e.Reason, e.Time, e.Stack
 	if e.Birth != nil {
 		g.birth = e.Birth
 	}
@@ -84,6 +85,9 @@ func (r *Roster) Snapshots(now int64, emit func(*event.Event) error) error {
 			e := event.Event{Kind: event.Snapshot, Time: now, PID: pid, GoID: goid, To: g.status, Birth: g.birth}
 			if g.status == goruntime.Waiting {
 				e.Fake, e.Reason, e.Since = g.fake, g.reason, g.since
+			}
+			if g.status == goruntime.Waiting || g.status == goruntime.Syscall {
+				e.Stack = g.stack // of a birth it is the parent's
 			}
 			list = append(list, e)
 			return true

@@ -3,6 +3,7 @@ package recording
 import (
 	"fmt"
 	"io"
+	"reflect"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -35,8 +36,11 @@ type Writer struct {
 	enc   *encoder
 	zstd  *zstd.Encoder
 	index index
+	opts  Options
+	info  *stream.Info // as it was written last; nil before
 
 	payload, buf []byte // reused from block to block
+	wall         int64  // Unix time when the recording begins, ns
 	offset       int64  // wall minus monotonic at the last tick
 	size         int64  // bytes written
 	written      uint64 // events in blocks that are written
@@ -57,19 +61,33 @@ func NewWriter(dst io.Writer, src stream.Source, opts *Options) (*Writer, error)
 	if err != nil {
 		return nil, fmt.Errorf("zstd: %w", err)
 	}
-	info := *src.Info()
-	if opts.Begin != 0 {
-		info.Begin, info.Wall = opts.Begin, src.Wall(opts.Begin)
+	w := &Writer{dst: dst, src: src, zstd: compressor, opts: *opts, totals: opts.Base}
+	if opts.Begin == 0 {
+		w.opts.Begin = src.Info().Begin
+		w.offset = src.Info().Wall - w.opts.Begin
+	} else {
+		w.offset = src.Wall(opts.Begin) - opts.Begin
 	}
-	w := &Writer{dst: dst, src: src, zstd: compressor, offset: info.Wall - info.Begin, totals: opts.Base}
-	w.totals.Now = info.Begin
+	w.totals.Now = w.opts.Begin
 	w.enc = newEncoder(src.Stack, w.offset)
-	w.payload = appendInfo(nil, &info, &opts.Base, opts.Tool)
+	w.wall = w.opts.Begin + w.offset
 	w.buf = appendHeader(w.buf)
-	if err := w.block(blockHeader{kind: blockInfo, first: info.Begin, last: info.Begin}); err != nil {
+	if err := w.describe(); err != nil {
 		return nil, err
 	}
 	return w, nil
+}
+
+// describe writes what is known of the trace, when that is not what was written last.
+func (w *Writer) describe() error {
+	info := *w.src.Info()
+	info.Begin, info.Wall = w.opts.Begin, w.wall
+	if w.info != nil && reflect.DeepEqual(info, *w.info) {
+		return nil
+	}
+	w.info = &info
+	w.payload = appendInfo(w.payload[:0], &info, &w.opts.Base, w.opts.Tool)
+	return w.block(blockHeader{kind: blockInfo, first: info.Begin, last: info.Begin})
 }
 
 // Event adds the next event.
@@ -152,6 +170,10 @@ func (w *Writer) flush() error {
 	if w.enc.empty() {
 		now := max(w.totals.Now, w.index.last)
 		w.enc.first, w.enc.last = now, now
+	}
+	w.buf = w.buf[:0]
+	if err := w.describe(); err != nil {
+		return err
 	}
 	w.payload = w.enc.payload(w.payload[:0], &w.totals)
 	h := blockHeader{kind: blockEvents, events: uint32(w.enc.events), first: w.enc.first, last: w.enc.last}
