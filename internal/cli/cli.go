@@ -92,6 +92,7 @@ and which code put them there. Any Go from 1.18 on, stripped or not; no restart.
 	root.AddCommand(newLeaks(t))
 	root.AddCommand(newTop(t))
 	root.AddCommand(newDetach(t))
+	root.AddCommand(newStat(t))
 	root.AddCommand(newRecord(t))
 	return root
 }

@@ -66,7 +66,7 @@ func (l *liveSource) describe() error {
 	l.session.upTo = begin
 	l.info = stream.Info{
 		Engine: l.session.engine.Name(), GoVersion: bin.Version().Text, Arch: string(bin.Arch()),
-		Stacks: l.session.opts.stacks, Begin: begin, Wall: l.clock.Wall(begin),
+		Procs: l.session.target.Procs(), Stacks: l.session.opts.stacks, Begin: begin, Wall: l.clock.Wall(begin),
 	}
 	if p := l.session.proc; p != nil {
 		l.info.PID = p.PID()
@@ -84,6 +84,9 @@ func (l *liveSource) Run(ctx context.Context, emit func(*event.Event) error, tic
 	return l.session.run(ctx, l.duration, emit, func() error {
 		if err := l.clock.Refresh(); err != nil {
 			return err
+		}
+		if l.info.Procs == 0 { // a program that was launched has none at first
+			l.info.Procs = l.session.target.Procs()
 		}
 		return tick(l.session.upTo)
 	})

@@ -295,7 +295,9 @@ func (s *Summary) end(p *process, g *goroutine) {
 		g.waited(g.since)
 	}
 	s.busiest.offer(g, g.time[Running], true)
-	s.waiters.offer(g, g.longest.ns, true)
+	if !g.site.Runtime() {
+		s.waiters.offer(g, g.longest.ns, true)
+	}
 	s.forget(p, g)
 }
 

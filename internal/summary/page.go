@@ -10,7 +10,8 @@ import (
 
 // Page has all figures of an interval. Times in states add up: see the package's
 // comment. An interval has room for 292 years of goroutine time. The rows of tables are
-// in order, the largest first, at most Options.Top of them.
+// in order, the largest first but those of the runtime's own goroutines last, at most
+// Options.Top of them.
 type Page struct {
 	Begin, End int64 // of the interval: CLOCK_MONOTONIC, ns
 
@@ -47,7 +48,7 @@ type Page struct {
 	Sites     []SiteRow // by how many goroutines came, went and are there
 	SiteRows  int
 	Busiest   []Goroutine // by time running
-	LongWaits []Goroutine // by the longest single wait
+	LongWaits []Goroutine // by the longest single wait; none of the runtime's own
 }
 
 // StateTime is what there is of a state.
@@ -213,15 +214,24 @@ func (s *Summary) Page() *Page {
 	return p
 }
 
-// largest is a part of the list for a table: what is not 0, the largest first, at
-// most top of them, and how many there are. The list is not changed.
-func largest[T any](list []*T, top int, key func(*T) int64) (rows []*T, all int) {
+// largest is a part of the list for a table: what is not 0, the largest first, but the
+// runtime's own last, at most top of them, and how many there are. The list is not
+// changed.
+func largest[T any](list []*T, top int, key func(*T) int64, own func(*T) bool) (rows []*T, all int) {
 	for _, x := range list {
 		if key(x) > 0 {
 			rows = append(rows, x)
 		}
 	}
-	slices.SortStableFunc(rows, func(a, b *T) int { return cmp.Compare(key(b), key(a)) })
+	slices.SortStableFunc(rows, func(a, b *T) int {
+		if owns := own(a); owns != own(b) {
+			if owns {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Compare(key(b), key(a))
+	})
 	all = len(rows)
 	if top > 0 {
 		rows = rows[:min(top, all)]
@@ -230,7 +240,8 @@ func largest[T any](list []*T, top int, key func(*T) int64) (rows []*T, all int)
 }
 
 func (s *Summary) blockedRows(p *Page) {
-	rows, all := largest(s.waitList, s.opts.Top, func(w *wait) int64 { return w.time + int64(w.ended.count) })
+	rows, all := largest(s.waitList, s.opts.Top, func(w *wait) int64 { return w.time + int64(w.ended.count) },
+		func(w *wait) bool { return w.site.Runtime() })
 	p.BlockedRows = all
 	for _, w := range rows {
 		p.Blocked = append(p.Blocked, Blocked{
@@ -241,7 +252,8 @@ func (s *Summary) blockedRows(p *Page) {
 }
 
 func (s *Summary) wakeRows(p *Page) {
-	rows, all := largest(s.edgeList, s.opts.Top, func(e *edge) int64 { return int64(e.count) })
+	rows, all := largest(s.edgeList, s.opts.Top, func(e *edge) int64 { return int64(e.count) },
+		func(e *edge) bool { return e.to.Runtime() })
 	p.WakeRows = all
 	for _, e := range rows {
 		w := Wake{To: e.to.Site, Via: e.via, Count: e.count}
@@ -254,15 +266,17 @@ func (s *Summary) wakeRows(p *Page) {
 }
 
 func (s *Summary) siteRows(p *Page) {
-	rows, _ := largest(s.siteList, s.opts.Top, func(st *site) int64 { return st.sched.total + int64(st.sched.count) })
+	rows, _ := largest(s.siteList, s.opts.Top, func(st *site) int64 { return st.sched.total + int64(st.sched.count) }, runtimes)
 	for _, st := range rows {
 		p.Latency = append(p.Latency, st.row())
 	}
-	rows, p.SiteRows = largest(s.siteList, s.opts.Top, func(st *site) int64 { return int64(st.created + st.ended + st.alive) })
+	rows, p.SiteRows = largest(s.siteList, s.opts.Top, func(st *site) int64 { return int64(st.created + st.ended + st.alive) }, runtimes)
 	for _, st := range rows {
 		p.Sites = append(p.Sites, st.row())
 	}
 }
+
+func runtimes(st *site) bool { return st.Runtime() }
 
 func (st *site) row() SiteRow {
 	row := SiteRow{
@@ -288,7 +302,9 @@ func (s *Summary) goroutineRows(p *Page) {
 				}
 			}
 			busiest.offer(g, g.time[Running], false)
-			waiters.offer(g, g.longest.ns, false)
+			if !g.site.Runtime() {
+				waiters.offer(g, g.longest.ns, false)
+			}
 			g.longest = was
 		}
 	}

@@ -13,6 +13,17 @@ type Site struct {
 	Start     event.Location // the function of the first goroutine seen; zero if unknown
 }
 
+// Runtime says whether the goroutines are the runtime's own (runtime/traceback.go,
+// isSystemGoroutine, Go 1.18 to 1.27). The one that runs finalizers counts as such, also
+// while it is in the program's code.
+func (s *Site) Runtime() bool {
+	switch s.Start.Func {
+	case "runtime.main", "runtime.corostart", "runtime.handleAsyncEvent":
+		return false
+	}
+	return strings.HasPrefix(s.Start.Func, "runtime.")
+}
+
 // siteKey tells sites apart.
 type siteKey struct {
 	place   event.Location

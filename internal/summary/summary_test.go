@@ -161,6 +161,22 @@ func TestBlocked(t *testing.T) {
 	}
 }
 
+// The rows of the runtime's own goroutines come last, and add up all the same.
+func TestRuntimesOwn(t *testing.T) {
+	sc := newScript(t, summary.Options{})
+	own := &event.Birth{CreatedBy: event.Location{Func: "runtime.gcenable"}, Start: event.Location{Func: "runtime.bgsweep"}}
+	first := &event.Birth{Start: event.Location{Func: "runtime.main"}}
+	sc.there(0, 2, waiting, "GC sweep wait", own)
+	sc.there(50, 1, waiting, "chan receive", first)
+	p := sc.page(100)
+	if len(p.Blocked) != 2 || p.Blocked[0].Reason != "chan receive" || p.Blocked[0].Runtime() || !p.Blocked[1].Runtime() || p.Blocked[1].Time != 100 {
+		t.Errorf("%+v", p.Blocked)
+	}
+	if len(p.LongWaits) != 1 || p.LongWaits[0].GoID != 1 {
+		t.Errorf("%+v", p.LongWaits)
+	}
+}
+
 func TestWakes(t *testing.T) {
 	sc := newScript(t, summary.Options{})
 	server, client := birthAt("main.server", 1), birthAt("main.client", 2)

@@ -1,0 +1,73 @@
+package report
+
+import (
+	"time"
+
+	"gopherscope/internal/engine"
+	"gopherscope/internal/stream"
+	"gopherscope/internal/summary"
+)
+
+// Stats writes pages of figures.
+type Stats interface {
+	// Page writes one.
+	Page(s *Stat) error
+	// Flush hands everything to the underlying writer.
+	Flush() error
+}
+
+// Stat is a page of figures and the circumstances in which they were taken. The totals
+// are those of the page's interval.
+type Stat struct {
+	*summary.Page
+	Info   *stream.Info
+	Wall   int64         // the end of the interval: Unix time, ns
+	Totals stream.Totals // see Since
+	Top    int           // rows of each table
+}
+
+// Since is what came to the totals after the ones before.
+func Since(now, before stream.Totals) stream.Totals {
+	d := now
+	d.Lost = engine.Lost{
+		RingFull: now.Lost.RingFull - before.Lost.RingFull, ReadFault: now.Lost.ReadFault - before.Lost.ReadFault,
+		Recursion: now.Lost.Recursion - before.Lost.Recursion, Processes: now.Lost.Processes - before.Lost.Processes,
+		NoRing: now.Lost.NoRing - before.Lost.NoRing, Corrupt: now.Lost.Corrupt - before.Lost.Corrupt,
+	}
+	d.Cost.Hits.Uprobes -= before.Cost.Hits.Uprobes
+	d.Cost.Hits.Syscalls -= before.Cost.Hits.Syscalls
+	d.Cost.Hits.Inline -= before.Cost.Hits.Inline
+	d.Cost.Total = max(0, now.Cost.Total-before.Cost.Total)
+	d.Gaps -= before.Gaps
+	d.Paused -= before.Paused
+	d.TargetCPU = max(0, now.TargetCPU-before.TargetCPU)
+	return d
+}
+
+// duration is the length of the interval.
+func (s *Stat) duration() time.Duration { return time.Duration(max(0, s.End-s.Begin)) }
+
+// perSecond is a rate over the interval; 0 of an empty one.
+func (s *Stat) perSecond(n uint64) float64 {
+	if d := s.duration(); d > 0 {
+		return float64(n) / d.Seconds()
+	}
+	return 0
+}
+
+// summary is the interval as the end of a trace would have it, for what they have in
+// common.
+func (s *Stat) summary() *Summary {
+	return &Summary{
+		Duration: s.duration(), Events: s.Events, Violations: s.Violations,
+		Lost: s.Totals.Lost, Cost: s.Totals.Cost, TargetCPU: s.Totals.TargetCPU, Gaps: s.Totals.Gaps, Paused: s.Totals.Paused,
+	}
+}
+
+// rows says how many rows of n a table has.
+func (s *Stat) rows(n int) int {
+	if s.Top > 0 {
+		return min(n, s.Top)
+	}
+	return n
+}
