@@ -126,3 +126,65 @@ func checkBelow(t *testing.T, key string, l *line, below []string) {
 		t.Errorf("%s: the innermost frames are %v, want %s first", key, below, want)
 	}
 }
+
+// TestStacksUnderStress takes the stacks of a program that does everything at once, has its
+// stacks grown, shrunk and moved, its threads interrupted by signals, and C code call it back.
+// It checks itself, and every stack must be one of Go code that begins where it can.
+func TestStacksUnderStress(t *testing.T) {
+	for _, b := range []testenv.Build{{Go: "1.20", Cgo: true}, {Go: "1.24", Cgo: true}, {Go: "1.27"}} {
+		t.Run(b.String(), func(t *testing.T) {
+			p := testenv.Start(t, testenv.BuildTarget(t, "stress", b), "-storm", "1000")
+			p.WaitLine("ready")
+			births := 0
+			for range 3 {
+				s := trace(t, traced.Inline, "--stacks", "--count", "20000", "--ring-size", "16M", strconv.Itoa(p.PID()))
+				lines, sum := s.read()
+				if sum.Violations != 0 {
+					t.Errorf("%d violations", sum.Violations)
+				}
+				births += checkSane(t, lines)
+				p.WriteLine("")
+				p.WaitLine("alive")
+			}
+			if births == 0 {
+				t.Error("no births")
+			}
+			if err := p.Wait(); err != nil {
+				t.Errorf("the program: %v\n%s", err, p.Stderr())
+			}
+		})
+	}
+}
+
+// checkSane looks at each stack by itself. It returns how many births it saw.
+func checkSane(t *testing.T, lines []line) (births int) {
+	t.Helper()
+	with := 0
+	for i := range lines {
+		l := &lines[i]
+		parks := l.Is("running", "waiting") && l.Via == "park"
+		enters := l.Is("running", "syscall")
+		switch {
+		case l.IsBirth() && *l.Parent != 0:
+			if births++; len(l.Stack) == 0 || l.CreatedBy == nil || l.Stack[0] != *l.CreatedBy {
+				t.Fatalf("a birth without its go statement: %s", l.Text)
+			}
+		case parks || enters:
+			if len(l.Stack) == 0 {
+				t.Fatalf("no stack: %s", l.Text)
+			}
+		case len(l.Stack) > 0:
+			t.Fatalf("a stack where there can be none: %s", l.Text)
+		}
+		with += min(len(l.Stack), 1)
+		for _, p := range l.Stack {
+			if p.Func == "" || p.File == "" {
+				t.Fatalf("a frame of nothing: %s", l.Text)
+			}
+		}
+	}
+	if with == 0 {
+		t.Errorf("no stacks in %d lines", len(lines))
+	}
+	return births
+}
