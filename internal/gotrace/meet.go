@@ -27,9 +27,7 @@ func (w *Writer) snapshot(e *event.Event) {
 	w.size += statusShare * statusSize
 	g := w.add(id, group)
 	g.birth = e.Birth
-	if w.changed {
-		g.last = w.now // another of this number can have ended
-	}
+	g.last = w.ended // another of this number can have ended
 	if s == goRunning || s == goSyscall {
 		g.there = s
 		w.untold++
@@ -97,7 +95,7 @@ func (w *Writer) meet(a *at, id uint64, birth *event.Birth) bool {
 	}
 	if a.g == nil {
 		a.g = w.add(id, a.group)
-		a.g.last = w.now // another of this number can have ended
+		a.g.last = w.ended // another of this number can have ended
 	}
 	if birth != nil {
 		a.g.birth = birth

@@ -59,8 +59,8 @@ func (w *Writer) take(p *proc, m *thread, t int64) {
 		from.last = max(from.last, p.last+1)
 		from.p, p.m, p.status = nil, nil, procIdle
 	default:
-		w.evict(from, w.now)
-		w.procStop(from, w.now)
+		w.evict(from, t)
+		w.procStop(from, t)
 	}
 }
 
@@ -127,6 +127,7 @@ func (w *Writer) destroySyscall(m *thread, t int64) {
 
 // forget drops a goroutine.
 func (w *Writer) forget(g *goroutine) {
+	w.ended = max(w.ended, g.last)
 	if g.m != nil {
 		g.m.g, g.m = nil, nil
 	}

@@ -33,13 +33,13 @@ type Writer struct {
 	info  stream.Info
 	stack func(id uint32) []event.Location
 
-	now      int64  // the latest time of an event: CLOCK_MONOTONIC, ns
+	now      int64  // the latest time of an event written: CLOCK_MONOTONIC, ns
+	ended    int64  // the latest time at which a goroutine ended
 	gen      uint64 // from 1
 	genStart int64  // when the generation began
 	size     int64  // of the output at which the generation may end
 	least    int64  // minGeneration
 	opened   bool   // the first generation has begun
-	changed  bool   // a goroutine has changed
 
 	goroutines map[uint64]*goroutine
 	threads    map[uint64]*thread
@@ -82,15 +82,12 @@ func (w *Writer) Event(e *event.Event, c *gstate.Change) error {
 	w.begin(e.Time)
 	switch e.Kind {
 	case event.Transition:
-		w.changed = true
 		w.transition(e, c)
 	case event.Snapshot:
 		w.snapshot(e)
 	case event.Gap:
-		w.changed = true
 		w.gap(e)
 	case event.Exec, event.Exit:
-		w.changed = true
 		w.endProcess(e)
 	}
 	if w.out.n >= w.size && (w.stw == 0 || w.out.n >= 2*w.size) {
@@ -133,13 +130,13 @@ func (w *Writer) begin(first int64) {
 	w.size = w.out.n + w.least
 }
 
-// clock makes the time of a new event out of the time in the stream: later than every event
-// before.
+// clock is the time of an event in the trace. It can be before that of another thread's event
+// that came before, as streams are in order for each goroutine only: whatever has to be
+// later than something else is made so where it is written (emitG).
 func (w *Writer) clock(t int64) int64 {
-	if t <= w.now || t >= latest {
+	if t < w.genStart || t >= latest {
 		t = w.now + 1
 	}
-	w.now = t
 	return t
 }
 
