@@ -16,7 +16,8 @@ type accounts struct {
 	from, to int64
 	of       map[trace.GoID]*account
 	now      map[trace.GoID]since
-	waits    bool // all waits are one state
+	waits    bool                // all waits are one state
+	within   map[trace.GoID]span // instead of from and to, if not nil
 }
 
 // since is the state that a goroutine is in.
@@ -64,7 +65,11 @@ func (a *accounts) leave(id trace.GoID, at int64) {
 	if !ok {
 		return
 	}
-	begin, end := max(was.time, a.from), min(at, a.to)
+	from, to := a.from, a.to
+	if a.within != nil {
+		from, to = a.within[id].from, a.within[id].to
+	}
+	begin, end := max(was.time, from), min(at, to)
 	if begin >= end {
 		return
 	}
@@ -75,11 +80,4 @@ func (a *accounts) leave(id trace.GoID, at int64) {
 	}
 	one.time[was.state] += end - begin
 	one.times[was.state]++
-}
-
-// finish counts what lasts to the end of the trace.
-func (a *accounts) finish() {
-	for id := range a.now {
-		a.leave(id, a.to)
-	}
 }
