@@ -19,7 +19,7 @@ test: ## run the tests; those that trace need root, and say so when they skip
 	$(GO) test -timeout 20m ./...
 
 race: ## run the tests that need no privileges under the race detector
-	$(GO) test -race $(addprefix ./internal/,event gstate seed dump leaks report pprof goruntime clock)
+	$(GO) test -race $(addprefix ./internal/,event gstate seed dump leaks report pprof goruntime clock summary)
 
 matrix: ## trace programs of every Go version in every build mode (about an hour)
 	GOPHERSCOPE_MATRIX=1 $(GO) test -count=1 -timeout 3h ./test/... ./internal/gobinary/
