@@ -103,7 +103,7 @@ func (o *recordOptions) check(durationGiven, filesGiven bool) error {
 }
 
 // minFileSize is the smallest --max-size: a file has at least one block.
-const minFileSize = 1 << 20
+const minFileSize = 64 << 10
 
 // parseFileSize reads --max-size.
 func parseFileSize(s string) (int64, error) {
@@ -126,7 +126,7 @@ func parseFileSize(s string) (int64, error) {
 	if err == nil && v <= math.MaxInt64>>shift && v<<shift >= minFileSize {
 		return v << shift, nil
 	}
-	return 0, usagef("--max-size %q is not a size of 1M or more, such as 100M", s)
+	return 0, usagef("--max-size %q is not a size of 64K or more, such as 100M", s)
 }
 
 // runRecord writes what it can of what was seen, whatever fails.

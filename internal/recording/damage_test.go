@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"os"
 	"reflect"
 	"slices"
 	"testing"
@@ -251,10 +252,15 @@ func TestBomb(t *testing.T) {
 }
 
 // FuzzReader gives the reader files with arbitrary bytes, whose checksums are made
-// right first. What it takes must come out the same after it was recorded again.
+// right first.
 func FuzzReader(f *testing.F) {
 	f.Add(random(1, 50).record(f, nil))
 	f.Add(slow().record(f, nil))
+	golden, err := os.ReadFile("testdata/v1.0.gscope")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(golden)
 	f.Fuzz(func(t *testing.T, file []byte) {
 		r, err := NewReader(bytes.NewReader(repair(file)))
 		if err != nil {
