@@ -89,6 +89,7 @@ and which code put them there. Any Go from 1.18 on, stripped or not; no restart.
 	root.AddCommand(newTrace(t), newPS(t), newDoctor(t))
 	root.AddCommand(newDump(t))
 	root.AddCommand(newProfile(t))
+	root.AddCommand(newConvert(t))
 	root.AddCommand(newLeaks(t))
 	root.AddCommand(newTop(t))
 	root.AddCommand(newDetach(t))

@@ -40,10 +40,11 @@ type Source struct {
 	began  bool
 }
 
-// wait is why a goroutine waits.
+// wait is why and where a goroutine waits.
 type wait struct {
 	reason string
 	fake   bool
+	stack  uint32
 }
 
 var _ stream.Source = (*Source)(nil)
@@ -137,7 +138,7 @@ func (s *Source) match(e *event.Event, birth *event.Birth) bool {
 	return s.part.CreatedBy == nil || birth != nil && s.part.CreatedBy(birth.CreatedBy.Func)
 }
 
-// note keeps why a goroutine waits, which the states do not have.
+// note keeps why and where a goroutine waits, which the states do not have.
 func (s *Source) note(e *event.Event) {
 	waits := s.waits[e.PID]
 	switch {
@@ -148,7 +149,7 @@ func (s *Source) note(e *event.Event) {
 			waits = &goid.Map[wait]{}
 			s.waits[e.PID] = waits
 		}
-		*waits.Put(e.GoID) = wait{e.Reason, e.Fake}
+		*waits.Put(e.GoID) = wait{e.Reason, e.Fake, e.Stack}
 	case waits != nil && e.Kind != event.Gap:
 		waits.Delete(e.GoID)
 	}
@@ -192,7 +193,7 @@ func (s *Source) there() []event.Event {
 			e.Since = g.Since
 			if waits := s.waits[g.PID]; waits != nil {
 				if w := waits.Get(g.GoID); w != nil {
-					e.Reason, e.Fake = w.reason, w.fake
+					e.Reason, e.Fake, e.Stack = w.reason, w.fake, w.stack
 				}
 			}
 		}

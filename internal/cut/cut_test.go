@@ -58,7 +58,7 @@ func (s *source) Totals() (stream.Totals, error) {
 
 const whole = `snapshot mono_ns=10 pid=1 goid=1 to=waiting reason=sleep since_ns=4
 snapshot mono_ns=10 pid=1 goid=2 to=running parent=1 created_by=main.serve,m.go,1 start=main.work,m.go,2
-transition mono_ns=20 pid=1 tid=2 goid=2 from=running to=waiting via=park reason="chan receive"
+transition mono_ns=20 pid=1 tid=2 goid=2 from=running to=waiting via=park reason="chan receive" stack=5
 transition mono_ns=21 pid=1 tid=2 goid=4 from=dead to=runnable via=create parent=1 created_by=main.main,m.go,1 start=main.other,m.go,2
 transition mono_ns=25 pid=1 tid=2 goid=5 from=dead to=runnable via=create parent=1 created_by=main.serve,m.go,1 start=main.work,m.go,2
 tick 28
@@ -106,7 +106,7 @@ func TestPart(t *testing.T) {
 		return b.String()
 	}
 	const there = `snapshot mono_ns=30 pid=1 goid=1 to=waiting reason=sleep since_ns=4
-snapshot mono_ns=30 pid=1 goid=2 to=waiting reason="chan receive" since_ns=20 parent=1 created_by=main.serve,m.go,1 start=main.work,m.go,2
+snapshot mono_ns=30 pid=1 goid=2 to=waiting reason="chan receive" stack=5 since_ns=20 parent=1 created_by=main.serve,m.go,1 start=main.work,m.go,2
 snapshot mono_ns=30 pid=1 goid=4 to=running parent=1 created_by=main.main,m.go,1 start=main.other,m.go,2
 snapshot mono_ns=30 pid=1 goid=5 to=runnable parent=1 created_by=main.serve,m.go,1 start=main.work,m.go,2
 `
