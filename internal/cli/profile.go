@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"gopherscope/internal/event"
 	"gopherscope/internal/pprof"
@@ -138,7 +139,7 @@ func runProfile(ctx context.Context, t *terminal, o *profileOptions) (err error)
 	}
 	p, runErr := collect(ctx, t, src, o)
 	if out != nil {
-		err = outputError(errors.Join(o.write(out, p), out.Close()), o.output)
+		err = o.outputError(errors.Join(o.write(out, p), out.Close()))
 	}
 	closed = true // before it is looked at: the process is done with
 	err = errors.Join(runErr, err, src.Close())
@@ -187,6 +188,14 @@ func (o *profileOptions) write(w io.Writer, p *profile.Profile) error {
 		return profile.WriteSpeedscope(w, p)
 	}
 	return pprof.WriteSamples(w, p)
+}
+
+// outputError is the function of that name, for an output of which a part is no use.
+func (o *profileOptions) outputError(err error) error {
+	if errors.Is(err, unix.ENOSPC) {
+		return withHint(fmt.Errorf("write output: %w", err), "the profile is not whole; free space or choose another --output")
+	}
+	return outputError(err, o.output)
 }
 
 // progressPeriod is how often the progress is shown.

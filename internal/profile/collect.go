@@ -182,8 +182,9 @@ func (c *Collector) Event(e *event.Event) {
 	}
 }
 
-// snapshot takes a goroutine that was there when the trace began. What changes have told
-// of it already stays.
+// snapshot takes a goroutine that was there when the trace began. It was read somewhat
+// later, but a change meanwhile would have come as one. What changes have told of it
+// already stays.
 func (c *Collector) snapshot(e *event.Event, ch *gstate.Change) {
 	p := c.process(e)
 	if p.live.Get(e.GoID) != nil {
@@ -192,7 +193,7 @@ func (c *Collector) snapshot(e *event.Event, ch *gstate.Change) {
 	g := p.live.Put(e.GoID)
 	g.site = c.site(ch.Birth)
 	g.at.stack = e.Stack
-	c.enter(g, max(e.Time, p.begin), classOf(e.To, e.Fake), g.at, e.Reason)
+	c.enter(g, p.begin, classOf(e.To, e.Fake), g.at, e.Reason)
 }
 
 func (c *Collector) transition(e *event.Event, ch *gstate.Change) {

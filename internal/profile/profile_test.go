@@ -158,7 +158,7 @@ var collectTests = []struct {
 	{"a wait since before the trace, of a snapshot", Block, 5, []event.Event{
 		change(1010, 0, wait, snapshot, reason("select"), since(3), born),
 		change(1100, wait, ready),
-	}, []string{"1 90 [unknown stack] waiting select main.spawn"}},
+	}, []string{"1 100 [unknown stack] waiting select main.spawn"}},
 	{"a wait since before the trace, without a snapshot", Block, 5, []event.Event{
 		change(1100, wait, ready),
 	}, []string{"1 100 [unknown stack] waiting"}},
