@@ -56,33 +56,35 @@ func TestFolded(t *testing.T) {
 	}
 }
 
-// TestSpeedscope reads the file as the schema has it: speedscope's
-// src/lib/file-format-spec.ts, of which every field that is not optional is there, and no
-// other than those of the schema.
+// schema is the file format as far as it has sampled profiles: speedscope's
+// src/lib/file-format-spec.ts.
+type schema struct {
+	Schema *string `json:"$schema"`
+	Shared *struct {
+		Frames *[]struct {
+			Name *string `json:"name"`
+			File *string `json:"file"` // optional, as are the next two
+			Line *int    `json:"line"`
+			Col  *int    `json:"col"`
+		} `json:"frames"`
+	} `json:"shared"`
+	Profiles *[]struct {
+		Type       *string    `json:"type"`
+		Name       *string    `json:"name"`
+		Unit       *string    `json:"unit"`
+		StartValue *int64     `json:"startValue"`
+		EndValue   *int64     `json:"endValue"`
+		Samples    *[][]int   `json:"samples"`
+		Weights    *[]float64 `json:"weights"`
+	} `json:"profiles"`
+	Name               *string `json:"name"` // optional, as are the rest
+	ActiveProfileIndex *int    `json:"activeProfileIndex"`
+	Exporter           *string `json:"exporter"`
+}
+
+// TestSpeedscope reads the file by the schema: every field that is not optional is there,
+// and no other than those of the schema.
 func TestSpeedscope(t *testing.T) {
-	type schema struct {
-		Schema *string `json:"$schema"`
-		Shared *struct {
-			Frames *[]struct {
-				Name *string `json:"name"`
-				File *string `json:"file"` // optional, as are the next two
-				Line *int    `json:"line"`
-				Col  *int    `json:"col"`
-			} `json:"frames"`
-		} `json:"shared"`
-		Profiles *[]struct {
-			Type       *string    `json:"type"`
-			Name       *string    `json:"name"`
-			Unit       *string    `json:"unit"`
-			StartValue *int64     `json:"startValue"`
-			EndValue   *int64     `json:"endValue"`
-			Samples    *[][]int   `json:"samples"`
-			Weights    *[]float64 `json:"weights"`
-		} `json:"profiles"`
-		Name               *string `json:"name"` // optional, as are the rest
-		ActiveProfileIndex *int    `json:"activeProfileIndex"`
-		Exporter           *string `json:"exporter"`
-	}
 	for _, empty := range []bool{false, true} {
 		p := sampled(Wall)
 		if empty {

@@ -159,6 +159,10 @@ var collectTests = []struct {
 		change(1010, 0, wait, snapshot, reason("select"), since(3), born),
 		change(1100, wait, ready),
 	}, []string{"1 100 [unknown stack] waiting select main.spawn"}},
+	{"a snapshot with a stack", Block, 5, []event.Event{
+		change(1010, 0, wait, snapshot, reason("sleep"), stack(2)),
+		change(1100, wait, ready),
+	}, []string{"1 100 time.Sleep<main.nap waiting sleep"}},
 	{"a wait since before the trace, without a snapshot", Block, 5, []event.Event{
 		change(1100, wait, ready),
 	}, []string{"1 100 [unknown stack] waiting"}},
