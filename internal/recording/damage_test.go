@@ -29,7 +29,7 @@ func blocks(tb testing.TB, file []byte) (offsets []int, headers []blockHeader) {
 
 // slow is a trace with a block each second.
 func slow() *trace {
-	tr := random(8, 240)
+	tr := random(8, 130)
 	offset := tr.steps[0].offset
 	for i := range tr.steps {
 		s := &tr.steps[i]
@@ -58,7 +58,7 @@ func TestCut(t *testing.T) {
 	want := slow()
 	file := want.record(t, nil)
 	offsets, headers := blocks(t, file)
-	if len(headers) < 6 {
+	if len(headers) < 5 {
 		t.Fatalf("%d blocks", len(headers))
 	}
 	for n := range file {

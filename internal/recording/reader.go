@@ -214,6 +214,8 @@ func (r *Reader) play(ctx context.Context, h *blockHeader, payload []byte, emit 
 		return false, r.damaged(err)
 	}
 	r.offset = d.offset
+	r.totals = d.totals // of the end of the block: never less than there was lost so far
+	r.totals.Now = r.ticked
 	at, now, change, more := d.tick()
 	for i := 0; ; i++ {
 		for more && at == i {
@@ -253,7 +255,8 @@ func (r *Reader) Stack(id uint32) []event.Location { return r.dec.stack(id) }
 // Wall implements stream.Source.
 func (r *Reader) Wall(mono int64) int64 { return mono + r.offset }
 
-// Totals implements stream.Source.
+// Totals implements stream.Source. While a block is read they are those of its end, up to
+// a second later: so what was lost is never told too low.
 func (r *Reader) Totals() (stream.Totals, error) { return since(r.totals, r.facts.base), nil }
 
 // Complete says, after Run, whether the recorder ended the recording itself. Otherwise it was
