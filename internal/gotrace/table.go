@@ -66,12 +66,31 @@ func (w *Writer) taken(stack uint32) uint64 {
 	}
 	id, ok := w.tables.taken[stack]
 	if !ok {
-		if frames := w.stack(stack); len(frames) > 0 {
+		if frames := trim(w.stack(stack)); len(frames) > 0 {
 			id = w.addStack(frames)
 		}
 		w.tables.taken[stack] = id
 	}
 	return id
+}
+
+// machinery are the innermost frames that the runtime's tracer leaves out of its stacks, by
+// the numbers of frames to skip in the calls of traceLocker.stack (runtime/traceruntime.go).
+var machinery = map[string]bool{
+	"runtime.gopark": true, "runtime.goparkunlock": true, "runtime.mcall": true,
+	"runtime.entersyscall": true, "runtime.entersyscallblock": true, "runtime.reentersyscall": true,
+}
+
+// trim leaves out of a stack what the runtime's tracer does: how the goroutine came to
+// park, and the frame below its first function (runtime/tracestack.go traceStack).
+func trim(frames []event.Location) []event.Location {
+	for len(frames) > 1 && machinery[frames[0].Func] {
+		frames = frames[1:]
+	}
+	if n := len(frames) - 1; n > 0 && frames[n].Func == "runtime.goexit" {
+		frames = frames[:n]
+	}
+	return frames
 }
 
 // startOf is the number of the stack that is a goroutine's outermost frame alone, by which

@@ -276,7 +276,7 @@ func TestThereBefore(t *testing.T) {
 // TestStacks wants the stacks of the stream where there are some, and otherwise the
 // outermost frame.
 func TestStacks(t *testing.T) {
-	taken := []event.Location{{Func: "sync.(*Mutex).Lock", File: "mutex.go", Line: 81}, {Func: "main.work", File: "main.go", Line: 25}}
+	taken := []event.Location{{Func: "runtime.gopark"}, {Func: "sync.(*Mutex).Lock", File: "mutex.go", Line: 81}, {Func: "main.work", File: "main.go", Line: 25}, {Func: "runtime.goexit"}}
 	with, without := park(3, 1, 0, "sync.Mutex.Lock"), park(6, 1, 0, "sleep")
 	with.Stack = 5
 	events := append(born(), with, ready(4, 1, 0, 0), change(5, 1, 0, runnable, running, event.ViaSchedule), without)

@@ -21,7 +21,7 @@ func TestLive(t *testing.T) {
 		e := engines[i%len(engines)]
 		t.Run(string(e)+"/"+b.String(), func(t *testing.T) {
 			t.Parallel()
-			tr := e.Launch(t, "all", b, "60")
+			tr := e.Launch(t, "all", b, "30")
 			whole(t, tr)
 			hold(t, tr, convert(t, tr))
 		})
