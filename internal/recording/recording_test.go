@@ -3,7 +3,6 @@ package recording
 import (
 	"bytes"
 	"errors"
-	"io"
 	"math"
 	"reflect"
 	"strings"
@@ -215,16 +214,12 @@ func TestErrors(t *testing.T) {
 	if err := open(t, file).Run(t.Context(), func(*event.Event) error { return nil }, func(int64) error { return own }); err != own {
 		t.Errorf("of tick: %v", err)
 	}
-	if _, err := NewReader(iotest{own}); err != own {
+	if _, err := NewReader(unreadable{own}); err != own {
 		t.Errorf("of the file: %v", err)
 	}
 }
 
-// iotest is a file that cannot be read.
-type iotest struct{ err error }
+// unreadable is a file of which only the beginning can be read.
+type unreadable struct{ err error }
 
-func (f iotest) Read(b []byte) (int, error) { return copy(b, file0[:4]), f.err }
-
-var file0 = []byte("\x89gscope\n")
-
-var _ io.Reader = iotest{}
+func (f unreadable) Read(b []byte) (int, error) { return copy(b, magic[:4]), f.err }

@@ -52,7 +52,7 @@ func (t *trace) Run(_ context.Context, emit func(*event.Event) error, tick func(
 	return nil
 }
 
-// record writes a recording of the trace. Between blocks it calls after, if that is not nil.
+// record writes a recording of the trace.
 func (t *trace) record(tb testing.TB, opts *Options) []byte {
 	tb.Helper()
 	var file bytes.Buffer
