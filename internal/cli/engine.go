@@ -23,6 +23,8 @@ type engineOptions struct {
 	overhead string // the most that the trace may cost; "" for the default
 
 	stacks bool // where goroutines park, enter system calls and are created
+
+	attachesAgain bool // later, perhaps: no capability is given up
 }
 
 // The engines by name.

@@ -29,9 +29,12 @@ func openOutput(path string, stdout io.Writer) (io.WriteCloser, error) {
 	if path == "" {
 		return keepOpen{stdout}, nil
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := createFile(path)
 	if err != nil {
-		return nil, withHint(fmt.Errorf("create output: %w", err), "choose a file in a directory that you may write to")
+		return nil, createError("create output", err)
+	}
+	if err := emptyFile(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("create output: %w", err), f.Close())
 	}
 	return f, nil
 }

@@ -34,8 +34,8 @@ func openRecordFile(t *terminal, path string) (*recordFile, error) {
 		return nil, withHint(fmt.Errorf("%s is there already and is not a recording", path), "choose another --output")
 	}
 	r := &recordFile{path: path, made: kind == noFile}
-	if r.file, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600); err != nil {
-		return nil, withHint(fmt.Errorf("create recording: %w", err), "choose a file in a directory that you may write to")
+	if r.file, err = createFile(path); err != nil {
+		return nil, createError("create recording", err)
 	}
 	r.out = r.file
 	return r, nil
@@ -46,10 +46,7 @@ func (r *recordFile) begin() error {
 	if r.file == nil {
 		return nil
 	}
-	if st, err := r.file.Stat(); err != nil || !st.Mode().IsRegular() {
-		return err
-	}
-	return errors.Join(r.file.Chmod(0o600), r.file.Truncate(0))
+	return emptyFile(r.file)
 }
 
 // abandon closes the output when there is nothing to record, and removes the file if it

@@ -105,6 +105,7 @@ func (s *session) run(ctx context.Context, duration time.Duration, emit func(*ev
 		return err
 	}
 	s.advise()
+	s.restrict()
 	if duration > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, s.started.Add(duration))

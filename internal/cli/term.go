@@ -30,16 +30,20 @@ type terminal struct {
 
 // notef prints a message.
 func (t *terminal) notef(format string, args ...any) {
-	fmt.Fprintf(t.Err, "gopherscope: %s\n", oneLine(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(t.Err, "gopherscope: %s\n", message(fmt.Sprintf(format, args...)))
 }
 
 // fail prints an error and what can be done about it.
 func (t *terminal) fail(err error) {
-	fmt.Fprintf(t.Err, "gopherscope: error: %s\n", oneLine(report.ErrorText(err)))
+	fmt.Fprintf(t.Err, "gopherscope: error: %s\n", message(report.ErrorText(err)))
 	if h := hint(err); h != "" {
-		fmt.Fprintf(t.Err, "gopherscope: hint: %s\n", h)
+		fmt.Fprintf(t.Err, "gopherscope: hint: %s\n", message(h))
 	}
 }
+
+// message is a text as it is printed: one line, with everything escaped that a terminal
+// might act on, as an error has names and paths of the traced program in it.
+func message(s string) string { return process.Printable(oneLine(s)) }
 
 // oneLine joins the lines of joined errors.
 func oneLine(s string) string { return strings.ReplaceAll(s, "\n", "; ") }

@@ -116,6 +116,7 @@ func runTop(ctx context.Context, t *terminal, o *topOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
 	src.options.Stacks, src.options.Memory = false, &snapshot.Memory{}
+	o.engine.attachesAgain = true
 	host := &topHost{ctx: ctx, src: src, opts: o.engine}
 	defer func() { err = errors.Join(err, host.StopEngine()) }()
 	for _, note := range src.target.Notes {

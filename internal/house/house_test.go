@@ -43,6 +43,7 @@ var layers = map[string][]string{
 	"process":       {},
 	"clock":         {},
 	"tsc":           {},
+	"privilege":     {},
 	"ptrace":        {},
 	"goid":          {},
 	"gstate":        {"event", "goid", "goruntime"},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -33,12 +34,12 @@ func (l *links) Close() error {
 
 // attach puts the programs in the target in place. What it attached before an error
 // stays in l for Close.
-func (l *links) attach(objs *gtraceObjects, t *target.Target, sites []probes.Site, multi bool) error {
-	path, pid := t.Bin.Path(), 0
+func (l *links) attach(objs *gtraceObjects, t *target.Target, file *os.File, sites []probes.Site, multi bool) error {
+	pid := 0
 	if t.Proc != nil {
-		path, pid = t.Proc.ExePath(), t.Proc.PID()
+		pid = t.Proc.PID()
 	}
-	exe, err := link.OpenExecutable(path)
+	exe, err := link.OpenExecutable(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
 	if err != nil {
 		return fmt.Errorf("open executable: %w", err)
 	}

@@ -60,7 +60,8 @@ type Engine struct {
 	links  links // the programs that are not in the target
 	probes links // those that are; none in a pause
 	target *target.Target
-	multi  bool // uprobes share a link
+	exe    *os.File // of the target: see openExe
+	multi  bool     // uprobes share a link
 	reader *ringbuf.Reader
 	sites  []probes.Site
 	seq    *probes.Sequencer
@@ -106,7 +107,10 @@ func (e *Engine) start(t *target.Target, opts *Options) error {
 	if err := e.links.attachTracepoints(&e.objs); err != nil {
 		return err
 	}
-	if err := e.probes.attach(&e.objs, t, e.sites, e.multi); err != nil {
+	if e.exe, err = openExe(t); err != nil {
+		return err
+	}
+	if err := e.probes.attach(&e.objs, t, e.exe, e.sites, e.multi); err != nil {
 		return err
 	}
 	e.cost = startCostMeter(e.uprobePrograms(), e.tracepointPrograms(), e.multi)
@@ -196,6 +200,21 @@ func setConstants(spec *ebpf.CollectionSpec, t *target.Target, ns *process.PIDNa
 	return nil
 }
 
+// openExe opens the file that the target executes as a place only (O_PATH), so that the
+// probes can be attached again after a pause without the right to look into the
+// process, which may have been given up by then.
+func openExe(t *target.Target) (*os.File, error) {
+	path := t.Bin.Path()
+	if t.Proc != nil {
+		path = t.Proc.ExePath()
+	}
+	f, err := os.OpenFile(path, unix.O_PATH, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open executable: %w", err)
+	}
+	return f, nil
+}
+
 // ringSize rounds up to what the kernel takes: a power of two of whole pages.
 func ringSize(n int) uint32 {
 	if n <= 0 {
@@ -281,7 +300,7 @@ func (e *Engine) Pause() error { return errors.Join(e.enable(0), e.probes.Close(
 
 // Resume implements engine.Engine.
 func (e *Engine) Resume() error {
-	if err := e.probes.attach(&e.objs, e.target, e.sites, e.multi); err != nil {
+	if err := e.probes.attach(&e.objs, e.target, e.exe, e.sites, e.multi); err != nil {
 		return err
 	}
 	e.seq.ForgetAll()
@@ -357,6 +376,9 @@ func (e *Engine) Cost() (engine.Cost, error) {
 // Close implements engine.Engine.
 func (e *Engine) Close() error {
 	errs := []error{e.probes.Close(), e.links.Close()}
+	if e.exe != nil {
+		errs = append(errs, e.exe.Close())
+	}
 	if e.cost != nil {
 		e.cost.Close()
 	}
