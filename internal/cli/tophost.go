@@ -35,7 +35,7 @@ var _ tui.Host = (*topHost)(nil)
 // stackShare is how much longer than stacks take to read it is at least until they are
 // read again: they cost this program at most so large a part of a CPU, on top of
 // the states.
-const stackShare = 100
+const stackShare = 200
 
 // Sample implements tui.Host. Stacks take several times as long to read as states, so
 // they are taken along as often as they are cheap; in between those of before are
@@ -62,11 +62,11 @@ func topError(err error) error {
 	text := oneLine(report.ErrorText(err))
 	switch {
 	case errors.Is(err, process.ErrExited):
-		return fmt.Errorf("%w: the process has exited", tui.ErrEnded)
+		return &tui.EndedError{Why: "the process has exited"}
 	case errors.Is(err, process.ErrExec):
-		return fmt.Errorf("%w: it executes another program now", tui.ErrEnded)
+		return &tui.EndedError{Why: "the process executes another program now"}
 	case errors.Is(err, process.ErrPermission):
-		return fmt.Errorf("%w: %s (%s)", tui.ErrEnded, text, hint(err))
+		return &tui.EndedError{Why: text + " (" + hint(err) + ")"}
 	}
 	return errors.New(text)
 }

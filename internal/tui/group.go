@@ -174,14 +174,19 @@ func (gr *grouper) add(r *row, i int) {
 	if gr.ran[i] {
 		r.ran++
 	}
-	if gr.by == byFunction && !gr.current[i] {
+	if gr.by == byFunction && gr.stacks[i] != 0 && !gr.current[i] {
 		r.stale++
 	}
 	r.longest = max(r.longest, gr.s.Dump.WaitedFor(g))
-	if gr.rates != nil {
-		if f := gr.rates.Goroutines[g.ID]; f != nil {
-			r.figures.add(f)
-		}
+	if gr.rates == nil {
+		return
+	}
+	switch f := gr.rates.Goroutines[g.ID]; {
+	case f != nil:
+		r.figures.add(f)
+	case g.Status == goruntime.Waiting && !g.Has(dump.Fake) && !gr.ran[i]:
+		// It has been waiting since before a gap, so that the engine does not know.
+		r.figures.Blocked += gr.rates.For
 	}
 }
 
@@ -278,9 +283,17 @@ func (gr *grouper) keyOf(i int) string {
 
 // noStack says why no function is known.
 func (gr *grouper) noStack(g *dump.Goroutine) string {
+	if s := gr.s.Stacks; s != gr.s.Dump { // as it was then
+		i := -1
+		if s != nil {
+			i = find(s, g.ID)
+		}
+		if i < 0 {
+			return "[stack not read yet]"
+		}
+		g = &s.Goroutines[i]
+	}
 	switch {
-	case gr.s.Stacks != gr.s.Dump:
-		return "[stack not read yet]"
 	case g.Source == dump.SourceNone:
 		return "[runs on a CPU; no sample]"
 	}

@@ -111,7 +111,7 @@ func (m *Model) move(name string) bool {
 	rows := m.shown().rows
 	if len(rows) > 0 {
 		l.index = min(max(0, l.index+by), len(rows)-1)
-		l.cursor = rows[l.index].key
+		l.cursor, l.moved = rows[l.index].key, true
 	}
 	return true
 }
@@ -129,7 +129,7 @@ func (m *Model) settle() {
 		return
 	}
 	for i := range rows {
-		if rows[i].key == l.cursor {
+		if l.moved && rows[i].key == l.cursor {
 			l.index = i
 			break
 		}
@@ -189,6 +189,7 @@ func (m *Model) open() tea.Cmd {
 		return nil
 	}
 	r := rows[l.index]
+	l.moved = true // it is still chosen when Esc comes back
 	next := level{kind: levelOne, goid: r.goid}
 	if r.goid == 0 {
 		if r.count == 0 {

@@ -29,7 +29,6 @@ type Model struct {
 	width   int
 	height  int
 	sample  *Sample // the one that is shown; nil before the first
-	took    time.Duration
 	load    load
 	ran     []bool // of the goroutines of sample
 	history history
@@ -49,6 +48,7 @@ type Model struct {
 	message  string // instead of the keys, until one is pressed
 	ended    string // why there are no more Samples
 	engine   engineState
+	engines  int // how many there were
 }
 
 // load is what this program and the process used of the CPUs between two Samples.
@@ -64,6 +64,7 @@ type level struct {
 	goid   uint64
 	cursor string // key of the row that is chosen
 	index  int    // where it was last
+	moved  bool   // it was chosen by a key; before that it is the first row
 	offset int    // of the first row, or line, that is drawn
 	name   string // of the row whose goroutines these are
 	seen   *one   // what was last known of the goroutine
@@ -125,7 +126,7 @@ type (
 		on  bool
 		err error
 	}
-	engineEndedMsg struct{}
+	engineEndedMsg int // which of the engines that there were
 	savedMsg       struct {
 		path string
 		err  error
@@ -161,7 +162,7 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 	case engineMsg:
 		return m.switched(msg)
 	case engineEndedMsg:
-		if m.engine == engineOn {
+		if m.engine == engineOn && int(msg) == m.engines {
 			m.engine = engineStopping // it has ended by itself: what is left is to say why
 			return m.stopEngine()
 		}
@@ -192,7 +193,7 @@ func (m *Model) takeSample() tea.Cmd {
 // want is what is shown.
 func (m *Model) want() Want {
 	top := m.top()
-	w := Want{Stacks: top.kind == levelOne || m.by == byFunction}
+	w := Want{Stacks: top.kind == levelOne || m.by == byFunction || m.goroutines(top)}
 	if top.kind == levelOne {
 		w.Watch = top.goid
 	}
@@ -201,27 +202,31 @@ func (m *Model) want() Want {
 
 func (m *Model) top() *level { return &m.levels[len(m.levels)-1] }
 
-// idleShare is how much longer than a Sample took the pause after it is at least: of
+// idleShare is how much longer than a reading took the pause after it is at least: of
 // a process with very many goroutines there are fewer Samples than asked for.
 const idleShare = 3
 
 // sampled takes what came of a Sample, and sets the timer of the next.
 func (m *Model) sampled(msg sampleMsg) tea.Cmd {
 	m.sampling = false
+	var end *EndedError
 	switch {
-	case errors.Is(msg.err, ErrEnded):
-		m.ended = m.glyphs.safe(msg.err.Error())
+	case errors.As(msg.err, &end):
+		m.ended = m.glyphs.safe(end.Why)
 		m.message = ""
 		return m.endEngine()
 	case msg.err != nil:
 		m.message = "error: " + m.glyphs.safe(msg.err.Error())
 	case !m.paused:
-		m.show(msg.sample, msg.took)
+		m.show(msg.sample)
 	}
 	if m.paused {
 		return nil
 	}
-	pause := max(m.opts.Interval-msg.took, idleShare*msg.took)
+	pause := m.opts.Interval - msg.took
+	if msg.sample != nil {
+		pause = max(pause, idleShare*msg.sample.Dump.Took)
+	}
 	if m.want().Stacks && m.sample != nil && m.sample.Stacks == nil {
 		pause = 0 // they were asked for while this Sample was being taken
 	}
@@ -233,7 +238,7 @@ func (m *Model) sampled(msg sampleMsg) tea.Cmd {
 const sparkLen = 240
 
 // show makes a Sample the one that is shown.
-func (m *Model) show(s *Sample, took time.Duration) {
+func (m *Model) show(s *Sample) {
 	m.changed()
 	if old := m.sample; old != nil {
 		m.load = load{over: time.Duration(s.Dump.Mono - old.Dump.Mono)}
@@ -242,7 +247,7 @@ func (m *Model) show(s *Sample, took time.Duration) {
 		}
 		m.load.own = s.OwnCPU - old.OwnCPU
 	}
-	m.sample, m.took = s, took
+	m.sample = s
 	m.ran = m.history.add(s.Dump)
 	counts := m.counts()
 	for k := range counts {
@@ -304,8 +309,9 @@ func (m *Model) switched(msg engineMsg) tea.Cmd {
 	}
 	if msg.on && msg.err == nil {
 		m.engine = engineOn
-		ended := m.host.EngineEnded()
-		watch := func() tea.Msg { <-ended; return engineEndedMsg{} }
+		m.engines++
+		ended, which := m.host.EngineEnded(), engineEndedMsg(m.engines)
+		watch := func() tea.Msg { <-ended; return which }
 		if m.ended != "" {
 			m.engine = engineStopping
 			return m.stopEngine()

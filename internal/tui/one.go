@@ -12,7 +12,7 @@ import (
 
 // one is what a Sample has of a single goroutine, as lines.
 type one struct {
-	mono  int64 // of the Sample
+	when  time.Time // of the Sample
 	lines []string
 }
 
@@ -24,11 +24,11 @@ func (m *Model) oneLines(l *level) []string {
 	}
 	var lines []string
 	if i := find(m.sample.Dump, l.goid); i >= 0 {
-		if l.seen == nil || l.seen.mono != m.sample.Dump.Mono {
-			l.seen = &one{mono: m.sample.Dump.Mono, lines: m.goroutine(i)}
+		if l.seen == nil || l.seen.when != m.sample.Dump.Time {
+			l.seen = &one{when: m.sample.Dump.Time, lines: m.goroutine(i)}
 		}
-	} else {
-		lines = append(lines, fmt.Sprintf("it has ended; what follows was seen before %s", m.clock(m.sample.Dump.Time)))
+	} else if l.seen != nil {
+		lines = append(lines, "it has ended; this was seen at "+m.clock(l.seen.when))
 	}
 	if l.seen != nil {
 		lines = append(lines, l.seen.lines...)

@@ -123,6 +123,7 @@ type Recorder struct {
 	count   uint64
 	// untraced is how much of the time was in gaps.
 	untraced int64
+	resumed  int64 // the end of the last gap
 	ended    map[event.Location]*Figures
 	watched  uint64
 	history  []Transition
@@ -131,7 +132,8 @@ type Recorder struct {
 // recorded is a goroutine as a Recorder knows it.
 type recorded struct {
 	blocked bool  // it is in a real wait
-	since   int64 // it is in its state since then, or Rates have counted up to then
+	gaps    uint8 // since its last event; if there are any, its state is not known
+	since   int64 // it is in its state since then, or nothing has been heard of it since
 	figures Figures
 }
 
@@ -160,14 +162,20 @@ func (r *Recorder) Event(e *event.Event) {
 	}
 }
 
+// maxGaps is over how many gaps a goroutine is remembered without an event. It may have
+// ended in the first one.
+const maxGaps = 100
+
 // gap ends all waits at the begin of a gap, and leaves its time out.
 func (r *Recorder) gap(e *event.Event) {
 	r.live.Retain(func(_ uint64, g *recorded) bool {
 		g.wait(max(g.since, r.begin), e.Since)
-		g.blocked = false
-		return true
+		g.blocked, g.since = false, e.Time
+		g.gaps++
+		return g.gaps < maxGaps || g.figures.Transitions > 0
 	})
 	r.untraced += max(0, e.Time-max(e.Since, r.begin))
+	r.resumed = e.Time
 }
 
 // wait counts a wait, of a goroutine that is in one.
@@ -181,13 +189,16 @@ func (r *Recorder) transition(e *event.Event, c *gstate.Change) {
 	g := r.live.Put(e.GoID)
 	r.count++
 	g.figures.Transitions++
+	if g.gaps > 0 && e.From == goruntime.Waiting && e.To == goruntime.Runnable {
+		g.blocked = true // ever since the gap; from a wait on its M it would go on running
+	}
 	if e.From == goruntime.Waiting {
 		g.wait(max(g.since, r.begin), e.Time)
 	}
 	if e.From == goruntime.Runnable && e.To == goruntime.Running && c.ForKnown && !c.ForAtLeast && c.For >= 0 {
 		g.figures.sched.count(bucketOf(uint64(c.For)), 1)
 	}
-	g.blocked, g.since = e.To == goruntime.Waiting && !e.Fake, e.Time
+	g.blocked, g.since, g.gaps = e.To == goruntime.Waiting && !e.Fake, e.Time, 0
 	if e.GoID == r.watched {
 		r.note(e, c)
 	}
@@ -231,6 +242,7 @@ func (r *Recorder) Watch(id uint64) {
 
 // Take returns the Rates since the last call. All events before now must have come.
 func (r *Recorder) Take(now int64) *Rates {
+	now = max(now, r.resumed) // a gap may end after all events before now have come
 	rates := &Rates{
 		For: time.Duration(max(0, now-r.begin-r.untraced)), Transitions: r.count, Goroutines: map[uint64]*Figures{}, Ended: r.ended,
 		Over:       time.Duration(max(0, now-r.begin)),

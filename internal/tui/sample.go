@@ -1,7 +1,6 @@
 package tui
 
 import (
-	"errors"
 	"time"
 
 	"gopherscope/internal/dump"
@@ -35,8 +34,13 @@ type Sample struct {
 	Notes     []string      // messages of the engine since the Sample before
 }
 
-// ErrEnded is wrapped by the error of a Sample when there will never be another one.
-var ErrEnded = errors.New("the end of the process")
+// EndedError is the error of a Sample when there will never be another one.
+type EndedError struct {
+	Why string // in words for people: "the process has exited"
+}
+
+// Error is the words.
+func (e *EndedError) Error() string { return e.Why }
 
 // Host is what a Model asks for that touches a system. Its methods may block, and are
 // called from goroutines of their own: Sample never twice at a time, the

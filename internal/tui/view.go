@@ -2,7 +2,6 @@ package tui
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -136,8 +135,8 @@ func (m *Model) costLine(width int) string {
 		}
 		parts = append(parts, "top "+percent(m.load.own, m.load.over))
 	}
-	if m.took > 0 {
-		parts = append(parts, "read in "+duration(m.took))
+	if m.sample != nil {
+		parts = append(parts, "read in "+duration(m.sample.Dump.Took))
 	}
 	parts = append(parts, m.engineText()...)
 	line := ""
@@ -164,7 +163,7 @@ func (m *Model) engineText() []string {
 	case engineStopping:
 		return []string{"engine: detaching"}
 	case engineOff:
-		return []string{"engine off, lost 0"}
+		return []string{"engine off (key e)"}
 	}
 	r := m.rates()
 	if r == nil {
@@ -228,7 +227,7 @@ func (m *Model) staleText(t *table) string {
 
 // stackAge is how long before the Sample its stacks were read.
 func (m *Model) stackAge() time.Duration {
-	return time.Duration(m.sample.Dump.Mono - m.sample.Stacks.Mono).Round(time.Millisecond)
+	return time.Duration(m.sample.Dump.Mono - m.sample.Stacks.Mono).Round(100 * time.Millisecond)
 }
 
 // body is the table, or the goroutine, with its titles.
@@ -249,6 +248,7 @@ func (m *Model) body(width, room int) []string {
 // tableLines are the titles and as many rows as there is room for.
 func (m *Model) tableLines(l *level, width, room int) []string {
 	t, order := m.shown(), m.order()
+	places := !m.goroutines(l) && (m.by == byCreated || m.by == byFunction)
 	cols, nameWidth := fit(m.goroutines(l), m.rates() != nil, order.by, width-cursorWidth)
 	lines := []string{m.styles.head.Render(m.titles(l, cols, *order))}
 	from := min(l.offset, len(t.rows))
@@ -266,7 +266,7 @@ func (m *Model) tableLines(l *level, width, room int) []string {
 			c := &cols[j]
 			text := c.cell(r, m.rates())
 			switch {
-			case c.id == colName && (m.by == byCreated || m.by == byFunction):
+			case c.id == colName && places:
 				text = m.glyphs.tail(text, nameWidth)
 			case c.id == colName:
 				text = m.glyphs.head(text, nameWidth)
@@ -334,6 +334,8 @@ func (m *Model) titles(l *level, cols []column, order ordering) string {
 // footer is the last line: what is being typed, what there is to say, or the keys.
 func (m *Model) footer() string {
 	switch {
+	case m.help:
+		return m.styles.dim.Render("any key goes back, q quits")
 	case m.prompt != nil && m.prompt.err != "":
 		return m.styles.alarm.Render(m.glyphs.head(m.prompt.err, m.width))
 	case m.prompt != nil:
@@ -341,7 +343,7 @@ func (m *Model) footer() string {
 	case m.message != "":
 		return m.styles.alarm.Render(m.glyphs.head(m.message, m.width))
 	case m.ended != "":
-		return m.styles.alarm.Render(m.glyphs.head(m.ended+"; this is the last that was seen; q quits", m.width))
+		return m.styles.alarm.Render(m.glyphs.head(m.ended+"; this is what was seen last; q quits", m.width))
 	}
 	keys := []string{"? help", "q quit", "enter open", "g group", "/ filter", "< > sort", "e engine", "p pause", "w write", "r reverse"}
 	if m.top().kind == levelOne {
@@ -360,25 +362,28 @@ func (m *Model) footer() string {
 	return m.styles.dim.Render(line)
 }
 
-// helpLines is the page that ? shows.
+// helpLines is the page that ? shows: no wider than the narrowest screen, the keys first.
 func (m *Model) helpLines() []string {
-	text := `gopherscope top: the goroutines of process ` + strconv.Itoa(m.proc.PID) + `
+	const text = `gopherscope top: the keys
 
-  up down pgup pgdn home end   choose a row       enter   the goroutines of the row,
-  g    group by creation site, wait reason,               then the stack of one
-       function, state, labels, goroutine         esc     back; takes the filter away
-  < >  choose the column to sort by               r       sort the other way round
-  /    show only what matches a regexp            p       pause
-  e    switch the engine on, and off              w       write all this to a file
-  ?    this page                                  q       quit
+up down pgup pgdn home end  choose a row
+enter   the goroutines of the row, then the stack of one
+esc     back; at the top, takes the filter away
+g       group by creation site, wait reason, function,
+        state, labels; or single goroutines
+< > r   choose the column to sort by; the other way round
+/       show only what matches a regexp
+e       switch the engine on, and off
+p w q   pause; write what is shown to a file; quit
 
-RAN      have run since the sample before
-LONGEST  one has waited for at least so long; - if the runtime has no note of it
-With the engine, of the goroutines that are in the row now:
-SCHED P99  99 of 100 waited no longer from runnable to running
-TRANS/S    changes of state a second     BLOCKED/S  time in state waiting a second
+RAN       have run since the sample before
+LONGEST   one waits for at least so long; - if unknown
+With the engine, of the goroutines that are in the row:
+SCHED P99 99 % waited no longer to run when runnable
+TRANS/S   changes of state a second
+BLOCKED/S time in state waiting, of all, a second
 
-Samples read memory: the process is not stopped. The engine sees every change of
-state, and costs the process what the fourth line says.`
+Samples read memory: the process does not notice.
+The engine costs it what the fourth line says.`
 	return strings.Split(text, "\n")
 }
