@@ -92,10 +92,9 @@ const (
 	procSyscall = 3
 )
 
-// output is a writer that keeps its first error and counts.
+// output is a writer that keeps its first error.
 type output struct {
 	w   io.Writer
-	n   int64 // bytes written
 	err error
 }
 
@@ -103,9 +102,7 @@ func (o *output) write(b []byte) {
 	if o.err != nil {
 		return
 	}
-	n, err := o.w.Write(b)
-	o.n += int64(n)
-	o.err = err
+	_, o.err = o.w.Write(b)
 }
 
 // fail lets nothing more be written.
@@ -140,11 +137,13 @@ func (w *Writer) emit(m *thread, t int64, number byte, args ...uint64) int64 {
 		m.base = t &^ (baseUnit - 1)
 		m.coded = m.base
 	}
+	before := len(m.buf)
 	m.buf = append(m.buf, number)
 	m.buf = binary.AppendUvarint(m.buf, uint64(t-m.coded))
 	for _, a := range args {
 		m.buf = binary.AppendUvarint(m.buf, a)
 	}
+	w.coded += int64(len(m.buf) - before)
 	m.last, m.coded = t, t
 	return t
 }

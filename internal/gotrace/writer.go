@@ -37,7 +37,8 @@ type Writer struct {
 	ended    int64  // the latest time at which a goroutine ended
 	gen      uint64 // from 1
 	genStart int64  // when the generation began
-	size     int64  // of the output at which the generation may end
+	coded    int64  // bytes of events so far
+	size     int64  // how many there are when the generation may end
 	least    int64  // minGeneration
 	opened   bool   // the first generation has begun
 
@@ -90,7 +91,7 @@ func (w *Writer) Event(e *event.Event, c *gstate.Change) error {
 	case event.Exec, event.Exit:
 		w.endProcess(e)
 	}
-	if w.out.n >= w.size && (w.stw == 0 || w.out.n >= 2*w.size) {
+	if w.coded >= w.size && (w.stw == 0 || w.coded >= w.size+w.least) {
 		w.nextGeneration()
 	}
 	return w.failed()
@@ -127,7 +128,7 @@ func (w *Writer) begin(first int64) {
 		first = 1
 	}
 	w.now, w.genStart = first, first
-	w.size = w.out.n + w.least
+	w.size = w.coded + w.least
 }
 
 // clock is the time of an event in the trace. It can be before that of another thread's event
@@ -149,7 +150,7 @@ func (w *Writer) nextGeneration() {
 	w.genStart = w.now
 	w.tables = newTables()
 	w.gcTold, w.procsTold = false, false
-	begin := w.out.n
+	begin := w.coded
 	for id, m := range w.threads {
 		if m.g == nil && m.p == nil {
 			delete(w.threads, id) // a reader knows nothing of it either
@@ -166,12 +167,7 @@ func (w *Writer) nextGeneration() {
 	for _, g := range w.sortedGoroutines() {
 		w.tellAgain(g, none)
 	}
-	var told int64
-	for _, m := range w.threads {
-		told += int64(len(m.buf))
-	}
-	told += w.out.n - begin
-	w.size = w.out.n + max(w.least, statusShare*told)
+	w.size = w.coded + max(w.least, statusShare*(w.coded-begin))
 }
 
 // tellAgain repeats the status of a goroutine and its range.

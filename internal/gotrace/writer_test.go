@@ -357,6 +357,67 @@ func TestGenerations(t *testing.T) {
 	}
 }
 
+// generations is how many there are in a trace.
+func generations(events []trace.Event) int {
+	n := 0
+	for _, ev := range events {
+		if ev.Kind() == trace.EventSync && ev.Sync().ClockSnapshot != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// TestManyThreads wants generations to end also when no thread fills a batch.
+func TestManyThreads(t *testing.T) {
+	var events []event.Event
+	for i := range int64(20000) {
+		e := birth(i, i+1, 0, 0)
+		e.TID = uint32(i)
+		events = append(events, e)
+	}
+	all, err := read(writeParts(t, &stream.Info{Begin: begin}, noStack, events, 10000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := generations(all); n < 2 {
+		t.Errorf("%d generations", n)
+	}
+}
+
+// TestLongStop wants a generation not to end during a stop of the world, but to end at last
+// if the end of one was lost.
+func TestLongStop(t *testing.T) {
+	for _, long := range []int64{100, 3000} {
+		events := append(born(), park(3, 1, 0, "stopping the world"))
+		for i := range long {
+			events = append(events, birth(4+i, 10+i, 1, 0))
+		}
+		events = append(events, change(5+long, 1, 0, waiting, running, event.ViaSTW))
+		all, err := read(writeParts(t, &stream.Info{Begin: begin}, noStack, events, 1000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		during, stopped, n := 0, false, 0
+		for _, ev := range all {
+			switch ev.Kind() {
+			case trace.EventRangeBegin:
+				stopped = true
+				n++
+			case trace.EventRangeEnd:
+				stopped = false
+			case trace.EventSync:
+				if stopped {
+					during++
+				}
+			}
+		}
+		if during != 0 || n != 1 || long == 3000 && generations(all) < 2 {
+			t.Errorf("%d births: %d stops, %d generations, %d of them within", long, n, generations(all), during)
+		}
+	}
+}
+
 // TestManyGaps wants goroutines that may have ended in a gap ended at last, and one that
 // did not to come back.
 func TestManyGaps(t *testing.T) {
