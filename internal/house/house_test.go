@@ -68,6 +68,7 @@ var layers = map[string][]string{
 	"leaks":         {"dump", "goruntime"},
 	"tui":           {"dump", "engine", "event", "goid", "goruntime", "gstate"},
 	"summary":       {"event", "goid", "goruntime", "gstate"},
+	"trigger":       {"event", "gstate", "summary"},
 }
 
 // only has the packages that may import a library.
@@ -84,7 +85,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that touch no system: functions of a stream of events.
-var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto", "cut", "gotrace", "recording", "summary", "tui"}
+var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto", "cut", "gotrace", "recording", "summary", "trigger", "tui"}
 
 // system has the packages, with those below them, that touch a system.
 var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}

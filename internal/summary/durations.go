@@ -54,12 +54,49 @@ func (d *Durations) add(ns int64, atLeast bool) {
 		d.few = append(d.few, ns)
 		return
 	}
+	d.spill()
+	record(d.hist, ns)
+}
+
+// spill makes a histogram of the durations that are kept as they are.
+func (d *Durations) spill() {
 	d.hist = hdrhistogram.New(1, longest, digits)
 	for _, v := range d.few {
 		record(d.hist, v)
 	}
-	record(d.hist, ns)
 	d.few = nil
+}
+
+// merge adds the durations of another distribution.
+func (d *Durations) merge(from *Durations) {
+	switch {
+	case from.count == 0:
+		return
+	case from.hist == nil && (d.hist != nil || len(d.few)+len(from.few) <= fewest):
+		for _, ns := range from.few {
+			if d.hist != nil {
+				record(d.hist, ns)
+			} else {
+				d.few = append(d.few, ns)
+			}
+		}
+	default:
+		if d.hist == nil {
+			d.spill()
+		}
+		for _, ns := range from.few {
+			record(d.hist, ns)
+		}
+		if from.hist != nil {
+			d.hist.Merge(from.hist)
+		}
+	}
+	if from.max > d.max || from.max == d.max && from.maxAtLeast {
+		d.max, d.maxAtLeast = from.max, from.maxAtLeast
+	}
+	d.count += from.count
+	d.total += from.total
+	d.atLeast += from.atLeast
 }
 
 // record adds to h what is neither negative nor longer than longest, so that the

@@ -32,6 +32,7 @@ type goroutine struct {
 	wait      *wait // what it waits for, or waited for the last time
 	waitStack uint32
 	longest   longestWait
+	counted   *int  // the count of WaitingFor that it is in; nil if none
 	edge      *edge // by which it was woken the last time
 
 	p        int32 // held when it entered the system call
@@ -128,6 +129,7 @@ func (s *Summary) seed(e *event.Event) {
 		g.fake, g.fakeBegin, g.fakeAtLeast = s.fakeOf(e.Reason), e.Time, true
 	case g.state == Waiting:
 		g.wait = s.waitOf(g, e.Reason, e.Stack)
+		s.count(g)
 		g.known = e.Since
 	case g.state == Syscall:
 		g.p = event.NoP
@@ -176,6 +178,7 @@ func (s *Summary) move(g *goroutine, to State) {
 		s.states[to]++
 	}
 	g.state = to
+	s.count(g)
 }
 
 // finish takes the end of the state that a change leaves, of which all is known.
@@ -243,6 +246,9 @@ func (s *Summary) enter(p *process, g *goroutine, e *event.Event, to State, goes
 		switch to {
 		case Waiting:
 			g.wait = s.waitOf(g, e.Reason, e.Stack)
+			if g.state == Waiting { // a change between was missed
+				s.count(g)
+			}
 		case Syscall:
 			g.inCgo = e.Via == event.ViaCgo || e.Via == event.ViaExtraM
 			g.p, g.lostPAt, g.lostSeen = e.P, 0, false

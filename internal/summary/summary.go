@@ -39,6 +39,7 @@ type Summary struct {
 
 	waits      map[waitKey]*wait
 	waitList   []*wait
+	waiting    map[string]*int // goroutines that wait now, by reason
 	stackFuncs map[uint32]string
 	edges      map[edgeKey]*edge
 	edgeList   []*edge
@@ -86,7 +87,7 @@ func New(begin int64, opts Options) *Summary {
 		waits: map[waitKey]*wait{}, stackFuncs: map[uint32]string{}, edges: map[edgeKey]*edge{},
 	}
 	s.siteList = append(s.siteList, s.noSite)
-	s.blocked, s.fakes = map[string]*Durations{}, map[string]*fake{}
+	s.blocked, s.waiting, s.fakes = map[string]*Durations{}, map[string]*int{}, map[string]*fake{}
 	s.busiest.limit, s.waiters.limit = s.remember(), s.remember()
 	return s
 }

@@ -14,11 +14,12 @@ type waitKey struct {
 // wait is a row of blocked time.
 type wait struct {
 	waitKey
-	all   *Durations // of the same reason
-	time  int64      // ns in this interval
-	ended Durations
-	now   int   // that still wait; set by settle
-	open  int64 // the longest of these, ns; set by settle
+	all     *Durations // of the same reason
+	waiting *int       // goroutines that wait for the same reason now
+	time    int64      // ns in this interval
+	ended   Durations
+	now     int   // that still wait; set by settle
+	open    int64 // the longest of these, ns; set by settle
 
 	openAtLeast bool
 }
@@ -41,8 +42,9 @@ func (s *Summary) waitOf(g *goroutine, reason string, stack uint32) *wait {
 		w = &wait{waitKey: key, all: s.blocked[reason]}
 		if w.all == nil {
 			w.all = &Durations{}
-			s.blocked[reason] = w.all
+			s.blocked[reason], s.waiting[reason] = w.all, new(int)
 		}
+		w.waiting = s.waiting[reason]
 		s.waits[key] = w
 		s.waitList = append(s.waitList, w)
 	}
