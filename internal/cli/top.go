@@ -130,7 +130,7 @@ func runTop(ctx context.Context, t *terminal, o *topOptions) (err error) {
 
 // topProcess is what does not change of the process.
 func topProcess(src *dumpSource) tui.Process {
-	p := tui.Process{PID: src.proc.PID(), GoVersion: src.target.Bin.Version().Text, Command: src.path}
+	p := tui.Process{PID: src.proc.PID(), GoVersion: src.target.Bin.Version().Text, Command: src.path, Procs: src.target.Procs()}
 	if args, err := src.proc.Args(); err == nil && len(args) > 0 {
 		p.Command = strings.Join(args, " ")
 	}

@@ -4,7 +4,6 @@ import (
 	"io"
 	"path"
 	"strconv"
-	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -165,11 +164,11 @@ func appendDetail(b []byte, e *event.Event) []byte {
 	return b
 }
 
-// appendPark says which code waits or makes a system call: the innermost that is not the
-// runtime's or of packages sync and syscall.
+// appendPark says which code waits or makes a system call: the innermost that does not
+// only hand it on.
 func appendPark(b []byte, stack []event.Location) []byte {
 	for _, l := range stack {
-		if pkg, _, _ := strings.Cut(l.Func, "."); pkg == "runtime" || pkg == "sync" || pkg == "syscall" || strings.HasPrefix(pkg, "internal/") {
+		if goruntime.Passing(l.Func) {
 			continue
 		}
 		b = append(append(b, "in "...), printable(l.Func)...)

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"gopherscope/internal/event"
+	"gopherscope/internal/goruntime"
 )
 
 // Site is where goroutines are created: the go statement, or where that is not known
@@ -60,45 +61,13 @@ func (s *Summary) siteOf(b *event.Birth) *site {
 	return st
 }
 
-// passing are the packages whose code only hands on a wait: the one who waits is the
-// innermost function that is in none of them.
-var passing = map[string]bool{
-	"runtime": true, "sync": true, "syscall": true, "time": true, "os": true, "io": true,
-	"bufio": true, "net": true, "context": true, "iter": true, "crypto/tls": true,
-}
-
 // UserFunc is the innermost function of a stack that is not in a package of the
 // standard library which only hands on a wait; "" if there is none.
 func UserFunc(stack []event.Location) string {
 	for _, l := range stack {
-		pkg := packageOf(l.Func)
-		if passing[pkg] || within(pkg, "internal") || within(pkg, "runtime") || within(pkg, "sync") {
-			continue
+		if !goruntime.Passing(l.Func) {
+			return l.Func
 		}
-		return l.Func
 	}
 	return ""
-}
-
-// within says whether a package is root or below it.
-func within(pkg, root string) bool {
-	rest, ok := strings.CutPrefix(pkg, root)
-	return ok && (rest == "" || rest[0] == '/')
-}
-
-// packageOf is the package path of a function: "net/http" of
-// "net/http.(*Server).Serve". Dots in the last element of a path are escaped there.
-func packageOf(fn string) string {
-	slash := strings.LastIndexByte(fn[:argsAt(fn)], '/') + 1
-	name, _, _ := strings.Cut(fn[slash:], ".")
-	return fn[:slash] + name
-}
-
-// argsAt is where the type arguments of a function begin, in which there can be paths,
-// too.
-func argsAt(fn string) int {
-	if i := strings.IndexByte(fn, '['); i >= 0 {
-		return i
-	}
-	return len(fn)
 }

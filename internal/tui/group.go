@@ -360,17 +360,11 @@ func (gr *grouper) about(i int) string {
 	return created
 }
 
-// passOn are the packages of Go that only pass a wait on: who called them says more.
-var passOn = map[string]bool{
-	"runtime": true, "sync": true, "syscall": true, "time": true, "os": true, "io": true, "net": true, "bufio": true,
-	"context": true, "iter": true, "reflect": true, "os/signal": true, "crypto/tls": true, "golang.org/x/sys/unix": true,
-}
-
-// userFunc is the innermost function that is not of one of those packages; the
-// innermost of all if they all are.
+// userFunc is the innermost function that does not only hand on a wait; the innermost of
+// all if they all do.
 func userFunc(frames []dump.Frame) string {
 	for i := range frames {
-		if pkg := packageOf(frames[i].Func); !passOn[pkg] && !strings.HasPrefix(pkg, "internal/") {
+		if !goruntime.Passing(frames[i].Func) {
 			return frames[i].Func
 		}
 	}
@@ -378,17 +372,4 @@ func userFunc(frames []dump.Frame) string {
 		return ""
 	}
 	return frames[0].Func
-}
-
-// packageOf is the path of a function's package: what is before the first dot after
-// the last slash. The type parameters of a generic one may have slashes of their own.
-func packageOf(fn string) string {
-	if i := strings.IndexByte(fn, '['); i >= 0 {
-		fn = fn[:i]
-	}
-	slash := strings.LastIndexByte(fn, '/') + 1
-	if dot := strings.IndexByte(fn[slash:], '.'); dot >= 0 {
-		return fn[:slash+dot]
-	}
-	return fn
 }
