@@ -11,7 +11,7 @@ import (
 // a newer minor version adds is in blocks and sections of new kinds, which are skipped.
 const (
 	major = 1
-	minor = 0
+	minor = 1
 )
 
 // magic begins every recording. The first byte is no text, and the last ones show when
@@ -27,6 +27,7 @@ const (
 	blockInfo   = 1 // what is known of the trace; the first block
 	blockEvents = 2
 	blockEnd    = 3 // the index; the last block
+	blockNote   = 4 // since format 1.1
 )
 
 // Limits of a block, which the writer keeps and the reader insists on. They bound what
@@ -163,7 +164,7 @@ func (h *blockHeader) parse(b []byte) error {
 	return nil
 }
 
-func (h *blockHeader) known() bool { return h.kind >= blockInfo && h.kind <= blockEnd }
+func (h *blockHeader) known() bool { return h.kind >= blockInfo && h.kind <= blockNote }
 
 // trailerLen is the length of what follows the last block: where that is (64 bits), a
 // magic number, and the checksum of both.

@@ -29,6 +29,7 @@ type Reader struct {
 	last     int64  // the latest time of an event
 	events   uint64 // passed on, of whole blocks
 	complete bool
+	notes    []Note
 }
 
 var _ stream.Source = (*Reader)(nil)
@@ -182,6 +183,10 @@ func (r *Reader) Run(ctx context.Context, emit func(*event.Event) error, tick fu
 			return nil
 		case h.kind == blockInfo:
 			if err := r.learn(payload); err != nil {
+				return err
+			}
+		case h.kind == blockNote:
+			if err := r.remark(payload); err != nil {
 				return err
 			}
 		case h.kind == blockEvents:
