@@ -134,25 +134,25 @@ func TestGoroutine(t *testing.T) {
 		},
 		"G2 main.worker": {
 			{"select", "waiting", 0, 45, args{"snapshot": true, "wait_at_least_ns": int64(500)}},
-			{"runnable", "runnable", 45, 48, args{"via": "ready", "tid": int64(72), "m": int64(1), "waker": int64(3)}},
+			{"runnable", "runnable", 45, 48, args{"via": "ready", "waker": int64(3)}},
 			{"running", "running", 48, 60, args{"via": "schedule", "tid": int64(72), "m": int64(1), "p": int64(2)}},
 			{"syscall", "syscall", 60, 70, args{"via": "runtime", "tid": int64(72), "m": int64(1)}},
 			{"running", "running", 70, 80, args{"via": "schedule", "tid": int64(72), "m": int64(1), "p": int64(3)}},
 		},
 		"G3 main.worker": {
-			{"runnable", "runnable", 10, 20, args{"via": "create", "tid": int64(73), "m": int64(1)}},
+			{"runnable", "runnable", 10, 20, args{"via": "create"}},
 			{"running", "running", 20, 30, args{"via": "schedule", "tid": int64(73), "m": int64(1), "p": int64(2)}},
-			{"GC assist marking", "waiting", 30, 40, args{"via": "runtime", "tid": int64(73), "m": int64(1), "p": int64(2), "fake_wait": true}},
+			{"GC assist marking", "waiting", 30, 40, args{"via": "runtime", "fake_wait": true}},
 			{"running", "running", 40, 50, args{"via": "schedule", "tid": int64(73), "m": int64(1), "p": int64(2)}},
 			{"ready", "wake", 45, 45, args{"goid": int64(2)}},
-			{"chan receive", "waiting", 50, 90, args{"via": "park", "tid": int64(73), "m": int64(1), "p": int64(2), "at": "main.worker /src/main.go:9"}},
+			{"chan receive", "waiting", 50, 90, args{"via": "park", "at": "main.worker /src/main.go:9"}},
 			{"running", "running", 90, 90, args{"via": "schedule", "tid": int64(73), "m": int64(1), "p": int64(0), "violation": true}},
 		},
 		"P2": {
-			{"G3 main.worker", "running", 20, 50, args{"goid": int64(3), "m": int64(1), "tid": int64(73)}},
-			{"G2 main.worker", "running", 50, 60, args{"goid": int64(2), "m": int64(1), "tid": int64(72)}},
+			{"G3 main.worker", "running", 20, 50, args{"goid": int64(3)}},
+			{"G2 main.worker", "running", 50, 60, args{"goid": int64(2)}},
 		},
-		"P3": {{"G2 main.worker", "running", 70, 80, args{"goid": int64(2), "m": int64(1), "tid": int64(72)}}},
+		"P3": {{"G2 main.worker", "running", 70, 80, args{"goid": int64(2)}}},
 	} {
 		if diff := cmp.Diff(want, rows(t, tr, name)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

@@ -42,16 +42,21 @@ func (w *Writer) begin(p *process, g *goroutine, e *event.Event, time int64, vio
 	g.open = true
 }
 
-// notePath says through what, by whom and where a change was made.
+// notePath says through what and by whom a change was made, and where a goroutine is then.
+// One that is off its thread left that of the slice before.
 func (w *Writer) notePath(e *event.Event) {
 	w.noteText("via", e.Via.String())
-	w.noteUint("tid", uint64(e.TID))
-	w.noteInt("m", e.M)
-	if e.P != event.NoP {
-		w.noteInt("p", int64(e.P))
-	}
-	if e.To == goruntime.Runnable && e.Waker != 0 {
-		w.noteUint("waker", e.Waker)
+	switch e.To {
+	case goruntime.Runnable:
+		if e.Waker != 0 {
+			w.noteUint("waker", e.Waker)
+		}
+	case goruntime.Running, goruntime.Syscall:
+		w.noteUint("tid", uint64(e.TID))
+		w.noteInt("m", e.M)
+		if e.P != event.NoP {
+			w.noteInt("p", int64(e.P))
+		}
 	}
 }
 
@@ -113,8 +118,6 @@ func (w *Writer) occupy(p *process, g *goroutine, e *event.Event, time int64) {
 	w.slice(typeBegin, pr.uuid, "", "running")
 	m.text(eventName, goroutineName(e.GoID, g.start))
 	w.noteUint("goid", e.GoID)
-	w.noteInt("m", e.M)
-	w.noteUint("tid", uint64(e.TID))
 	w.emit(pr.at(time))
 }
 
