@@ -45,9 +45,9 @@ CHURN ?= 60m
 churn: ## look for wrong stacks in snapshots of 100 thousand goroutines in motion, for CHURN
 	GOPHERSCOPE_CHURN=$(CHURN) $(GO) test -count=1 -timeout 4h -run TestChurn -v ./internal/snapshot/
 
-CYCLES ?= 1000
-soak: ## attach the inline engine to a program under stress and detach it, and kill the tracer, CYCLES times for each build (hours)
-	GOPHERSCOPE_CYCLES=$(CYCLES) $(GO) test -count=1 -timeout 12h -v ./test/stress/
+MINUTES ?= $(if $(CYCLES),,60)
+soak: ## attach each engine to programs under stress, detach it, and kill the tracer: for MINUTES in all, or CYCLES times for each build
+	GOPHERSCOPE_SOAK=$(if $(MINUTES),$(MINUTES)m) GOPHERSCOPE_CYCLES=$(CYCLES) $(GO) test -count=1 -timeout 48h -v ./test/stress/
 
 generate: ## compile the BPF programs and the inline engine's code (needs clang)
 	$(GO) generate ./...

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"gopherscope/internal/engine/ebpf"
 	"gopherscope/internal/engine/inline"
 	"gopherscope/internal/process"
 	"gopherscope/internal/target"
@@ -14,10 +15,12 @@ import (
 func newDetach(t *terminal) *cobra.Command {
 	return &cobra.Command{
 		Use:   "detach PID",
-		Short: "Remove what a killed trace --engine inline left in a process",
-		Long: `Remove the code that a gopherscope which was killed (SIGKILL, out of memory) left in
-a process that it traced with --engine inline. It does no harm there and records
-nothing; the next trace with that engine removes it, too.
+		Short: "Remove what a trace that was killed left in a process",
+		Long: `Remove what a gopherscope that was killed (SIGKILL, out of memory) left in the process
+that it traced: with --engine inline its code, which records nothing; with --engine
+ebpf, if it was killed just while it attached or detached, breakpoints that nobody
+reads and that slow the process down. The next trace with that engine removes them,
+too.
 
 A process that a gopherscope is tracing is left alone. Exit code 0 also when there
 was nothing to remove.`,
@@ -45,14 +48,22 @@ func runDetach(t *terminal, pid int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, tgt.Close()) }()
-	found, err := inline.Clean(tgt)
-	switch {
-	case err != nil:
+	code, err := inline.Clean(tgt)
+	if err != nil {
 		return err
-	case found:
+	}
+	traps, left, err := ebpf.Clean(tgt)
+	if err != nil {
+		return err
+	}
+	switch {
+	case code || traps:
 		t.notef("process %d: removed what was left there", pid)
-	default:
+	case left == 0:
 		t.notef("process %d: nothing of gopherscope is there", pid)
+	}
+	if left > 0 {
+		t.notef("process %d: somebody else probes it, at %d places", pid, left)
 	}
 	return nil
 }

@@ -5,7 +5,8 @@
 //
 // The kernel guarantees the safety of the target: the programs are verified
 // and cannot write, the breakpoints are the kernel's own and vanish when this
-// process does, however it ends.
+// process does. When that is killed just while it attaches or detaches, the kernel
+// may leave them there, read by nobody: Clean removes them, and so does the next trace.
 //
 // Needs CAP_BPF and CAP_PERFMON (or root) and Linux 5.15. From 6.6 on, with the
 // fix of its PID filter, all sites are attached through uprobe_multi links;

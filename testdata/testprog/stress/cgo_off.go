@@ -2,4 +2,5 @@
 
 package main
 
-func cgoParts() []*part { return nil }
+func cgoParts() []*part  { return nil }
+func forkParts() []*part { return nil }

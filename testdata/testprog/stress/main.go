@@ -1,7 +1,8 @@
 // Command stress does everything at once that a tracer might disturb, checks every
-// result, and watches that each part goes on. It runs until its stdin ends, then
-// prints "rounds PART N" for each part and ends with 0. A wrong result ends it with 3 and
-// "WRONG ..." on stderr, a part that stands still with 4 and "STALL ...".
+// result, and watches that each part goes on. It prints "alive" for each line of stdin,
+// until stdin ends or has the line "end". Then it prints "rounds PART N" for each part and
+// ends with 0. A wrong result ends it with 3 and "WRONG ..." on stderr, a part that stands
+// still with 4 and "STALL ...".
 //
 //	-storm N    N signals (SIGURG) a second to its own threads, one after the other
 //	-stall D    how long a part may stand still
@@ -37,7 +38,9 @@ func main() {
 	runtime.GOMAXPROCS(4)
 	parts := append(schedulerParts(), systemParts(*storm)...)
 	parts = append(parts, coroutineParts()...)
+	parts = append(parts, runtimeParts()...)
 	parts = append(parts, cgoParts()...)
+	parts = append(parts, forkParts()...)
 	for _, p := range parts {
 		p := p
 		go p.run(func() { atomic.AddInt64(&p.count, 1) })
@@ -45,7 +48,7 @@ func main() {
 	go watch(parts, *stall)
 	fmt.Println("ready")
 	in := bufio.NewScanner(os.Stdin)
-	for in.Scan() {
+	for in.Scan() && in.Text() != "end" {
 		fmt.Println("alive")
 	}
 	for _, p := range parts {

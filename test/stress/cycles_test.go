@@ -1,0 +1,40 @@
+//go:build amd64
+
+package stress_test
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"gopherscope/internal/testenv"
+)
+
+// TestCycles attaches and detaches.
+func TestCycles(t *testing.T) {
+	each(t, func(t *testing.T, tr tracer, b testenv.Build, again func() bool) {
+		s := start(t, b, "-storm", "1000")
+		var events, lost uint64
+		var longest time.Duration
+		var ours, its growth
+		n := 0
+		for ; again(); n++ {
+			stats, pause := s.trace(tr, 15*time.Millisecond)
+			events, lost, longest = events+stats.Events, lost+stats.Lost.Total(), max(longest, pause)
+			s.untouched()
+			ours.add(t, "self")
+			its.add(t, strconv.Itoa(s.PID()))
+			if n%5 == 0 {
+				s.alive()
+			}
+		}
+		s.alive()
+		t.Logf("%d cycles, %d events, %d lost, longest pause %v; tracer: %v; program: %v", n, events, lost, longest, ours, its)
+		if events == 0 || lost > events/100 {
+			t.Errorf("%d events, %d lost", events, lost)
+		}
+		ours.check(t, "the tracer", size{fds: 0, maps: 40, resident: 64 << 20})
+		its.check(t, "the program", size{fds: 4, maps: 40, resident: 128 << 20})
+		s.end()
+	})
+}
