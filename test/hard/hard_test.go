@@ -121,7 +121,7 @@ func (s *scope) refused() string {
 }
 
 // whole fails the test unless nothing was missed.
-func whole(t *testing.T, sum traced.Summary) {
+func whole(t testing.TB, sum traced.Summary) {
 	t.Helper()
 	if sum.Violations != 0 || sum.Lost["total"] != 0 || sum.Events == 0 {
 		t.Errorf("%d events, %d violations, lost %v", sum.Events, sum.Violations, sum.Lost)
