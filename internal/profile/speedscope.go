@@ -2,9 +2,13 @@ package profile
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"path"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"gopherscope/internal/event"
 )
@@ -75,7 +79,28 @@ func WriteSpeedscope(w io.Writer, p *Profile) error {
 		one.EndValue += p.Value(s)
 	}
 	f.Profiles = []speedscopeProfile{one}
-	return json.NewEncoder(w).Encode(f)
+	text, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(escapeJSON(text), '\n'))
+	return err
+}
+
+// escapeJSON escapes what json.Marshal leaves as it is, though a terminal acts on it: DEL,
+// the C1 controls, what changes the direction of text. They can only be within strings.
+func escapeJSON(text []byte) []byte {
+	b := make([]byte, 0, len(text))
+	for _, r := range string(text) {
+		if unicode.IsPrint(r) {
+			b = utf8.AppendRune(b, r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			b = fmt.Appendf(b, `\u%04x`, unit)
+		}
+	}
+	return b
 }
 
 // title is what a viewer shows above the profile.

@@ -132,7 +132,7 @@ type jsonDumpSummary struct {
 	FPMismatches int            `json:"fp_mismatches"`
 	NoStack      int            `json:"running_without_stack"`
 	NoSample     string         `json:"no_sample,omitempty"`
-	Error        string         `json:"error,omitempty"`
+	Error        jsonName       `json:"error,omitempty"`
 }
 
 // JSON is the summary as one JSON object, with no newline.
@@ -142,7 +142,7 @@ func (s *DumpSummary) JSON() ([]byte, error) {
 		Type: "summary", PID: d.PID, GoVersion: d.Version.Text, DurationNs: int64(d.Took),
 		Goroutines: len(d.Goroutines), System: c.system, Shown: s.Shown, Groups: s.Groups, States: c.states,
 		Torn: d.Torn, FPMismatches: d.FPMismatches, NoStack: c.noStack, NoSample: c.whyNoStack(d),
-		Time: jsonTime(d.Time), Error: ErrorText(s.Err),
+		Time: jsonTime(d.Time), Error: jsonName(ErrorText(s.Err)),
 	}
 	return json.Marshal(j)
 }

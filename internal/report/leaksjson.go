@@ -79,7 +79,7 @@ type jsonLeaksSummary struct {
 	SuspectGoroutines int      `json:"suspect_goroutines"`
 	Shown             int      `json:"shown"`
 	Note              string   `json:"note"`
-	Error             string   `json:"error,omitempty"`
+	Error             jsonName `json:"error,omitempty"`
 }
 
 // Site implements Leaks.
@@ -112,7 +112,7 @@ func (j *leaksJSON) Summary(s *LeaksSummary) error {
 		Type: "summary", PID: r.PID, GoVersion: jsonName(r.Version.Text), DurationNs: int64(r.Period),
 		Snapshots: r.Snapshots, GrowthJudged: r.Growth, Goroutines: r.Goroutines, Torn: r.Torn,
 		Sites: len(r.Sites), Shown: s.Shown, Note: disclaimer,
-		Time: jsonTime(r.Start), Error: ErrorText(s.Err),
+		Time: jsonTime(r.Start), Error: jsonName(ErrorText(s.Err)),
 	}
 	sum.Suspects, sum.SuspectGoroutines = r.Suspects()
 	return j.object(sum)

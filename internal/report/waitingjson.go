@@ -88,7 +88,7 @@ type jsonWaitingSummary struct {
 	Goroutines int    `json:"goroutines"`
 	Torn       int    `json:"torn"`
 	*jsonFound
-	Error string `json:"error,omitempty"`
+	Error jsonName `json:"error,omitempty"`
 }
 
 // jsonFound is what a search that came to its end found.
@@ -140,7 +140,7 @@ func (r *Waiting) jsonSummary() *jsonWaitingSummary {
 	d := r.Dump
 	sum := &jsonWaitingSummary{
 		Type: "summary", PID: d.PID, Time: jsonTime(d.Time), Goroutines: len(d.Goroutines), Torn: d.Torn,
-		Error: ErrorText(r.Err),
+		Error: jsonName(ErrorText(r.Err)),
 	}
 	if w := r.Waiting; w != nil {
 		sum.jsonFound = &jsonFound{w.Waiters, len(w.Objects), len(w.Cycles), w.Moved, w.Unknown, w.Unsearched}
