@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"errors"
+
 	"golang.org/x/sys/unix"
 
 	"gopherscope/internal/privilege"
@@ -17,7 +19,7 @@ func (s *session) restrict() {
 	if err == nil {
 		err = privilege.Retain(s.needed(have))
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, privilege.ErrThreads) { // a build with C code keeps all
 		s.term.notef("note: capabilities that are not needed any more could not be given up: %v", err)
 	}
 }

@@ -131,6 +131,7 @@ func Tool(t testing.TB) string {
 		tool.path = filepath.Join(dir, "gopherscope")
 		cmd := exec.Command("go", "build", "-buildvcs=false", "-o", tool.path, "./cmd/gopherscope")
 		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
 		if out, err := cmd.CombinedOutput(); err != nil {
 			tool.err = fmt.Errorf("%s: %w\n%s", cmd, err, out)
 		}
