@@ -26,12 +26,14 @@ type recordOptions struct {
 	output   string // a path, or stdinName for standard output
 	maxSize  int64  // of a file; 0 is no limit
 	maxFiles int
+	flight   flightOptions
 }
 
 func newRecord(t *terminal) *cobra.Command {
 	var f struct {
 		exe, maxSize string
 		opts         recordOptions
+		flight       flightFlags
 	}
 	cmd := &cobra.Command{
 		Use:   "record [flags] PID | --exe FILE | -- COMMAND [ARG...]",
@@ -47,11 +49,19 @@ before is in the file whatever happens: if the recorder is killed or the disk
 is full, it opens up to there, and says so.
 
 With --max-size the file becomes FILE.1 when it is that large, FILE.1 becomes
-FILE.2, and so on; each of them is a recording of its own.`,
+FILE.2, and so on; each of them is a recording of its own.
+
+With --when or --last it is a flight recorder: it keeps the last seconds in
+memory, and writes them, and what follows for --after, when a condition comes
+to hold, on SIGUSR1, or when the process ends or crashes. Each time it is a new
+file: incident.gscope, incident-2.gscope and so on. Conditions are about
+goroutines, running, runnable, waiting, syscall, created, lost, sched.p99 and
+block['IO wait'].p99; 2x is twice the last minute's median.`,
 		Example: `  gopherscope record 1234 -d 30s -o run.gscope
   gopherscope record -o run.gscope --max-size 1G --max-files 4 -- ./server
   gopherscope trace --json run.gscope
-  gopherscope record -o - 1234 | ssh host 'cat > run.gscope'`,
+  gopherscope record -o - 1234 | ssh host 'cat > run.gscope'
+  gopherscope record 1234 --last 30s --when 'sched.p99 > 10ms' --when 'goroutines > 2x' -o incident.gscope`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o := f.opts
 			var err error
@@ -59,12 +69,18 @@ FILE.2, and so on; each of them is a recording of its own.`,
 				return err
 			}
 			if f.maxSize != "" {
-				if o.maxSize, err = parseFileSize(f.maxSize); err != nil {
+				if o.maxSize, err = parseFileSize("max-size", f.maxSize, minFileSize); err != nil {
 					return err
 				}
 			}
+			if o.flight, err = f.flight.parse(t, cmd.Flags().Changed); err != nil {
+				return err
+			}
 			if err := o.check(cmd.Flags().Changed("duration"), cmd.Flags().Changed("max-files")); err != nil {
 				return err
+			}
+			if o.flight.on {
+				return runFlight(cmd.Context(), t, &o)
 			}
 			return runRecord(cmd.Context(), t, &o)
 		},
@@ -74,7 +90,8 @@ FILE.2, and so on; each of them is a recording of its own.`,
 	fl.DurationVarP(&f.opts.duration, "duration", "d", 0, "stop after this time, such as 30s (default: until the process ends)")
 	fl.StringVar(&f.exe, "exe", "", "record every process of this executable")
 	fl.StringVar(&f.maxSize, "max-size", "", "begin a new file when one is this large, such as 100M")
-	fl.IntVar(&f.opts.maxFiles, "max-files", 2, "keep so many files, the newest ones")
+	fl.IntVar(&f.opts.maxFiles, "max-files", 0, "with --max-size, keep so many files, the newest ones (default 2); with --when or --last, end after so many (default 10)")
+	f.flight.flags(fl)
 	f.opts.engine.flags(fl)
 	fl.BoolVar(&f.opts.engine.stacks, "stacks", false, "with the stacks of goroutines that park, enter system calls and create others")
 	fl.SortFlags = false
@@ -92,21 +109,42 @@ func (o *recordOptions) check(durationGiven, filesGiven bool) error {
 		return usagef("--duration %s is negative", o.duration)
 	case o.duration == 0 && durationGiven:
 		return usagef("--duration 0 leaves no time to record; without it a recording ends with the process")
-	case filesGiven && o.maxSize == 0:
-		return usagef("--max-files needs --max-size")
+	}
+	if err := o.checkFiles(filesGiven); err != nil {
+		return err
+	}
+	return o.engine.check()
+}
+
+// checkFiles reads the flags of how many files there are.
+func (o *recordOptions) checkFiles(given bool) error {
+	if !given {
+		o.maxFiles = defaultRotated
+		if o.flight.on {
+			o.maxFiles = defaultIncidents
+		}
+	}
+	switch {
+	case o.flight.on && o.output == stdinName:
+		return usagef("--last and --when need a file to record to")
+	case o.flight.on && o.maxFiles < 1:
+		return usagef("--max-files %d leaves no file to record to", o.maxFiles)
+	case o.flight.on:
+	case given && o.maxSize == 0:
+		return usagef("--max-files needs --max-size, --last or --when")
 	case o.maxFiles < 2:
 		return usagef("--max-files %d is less than 2: one file to record to, and the one before", o.maxFiles)
 	case o.maxSize != 0 && o.output == stdinName:
 		return usagef("--max-size needs a file to record to")
 	}
-	return o.engine.check()
+	return nil
 }
 
 // minFileSize is the smallest --max-size: a file has at least one block.
 const minFileSize = 64 << 10
 
-// parseFileSize reads --max-size.
-func parseFileSize(s string) (int64, error) {
+// parseFileSize reads a flag that is a size of least bytes or more.
+func parseFileSize(flag, s string, least int64) (int64, error) {
 	digits := strings.TrimRight(s, "kKmMgGtT")
 	shift := 0
 	switch strings.ToUpper(s[len(digits):]) {
@@ -123,10 +161,10 @@ func parseFileSize(s string) (int64, error) {
 		digits = ""
 	}
 	v, err := strconv.ParseInt(digits, 10, 64)
-	if err == nil && v <= math.MaxInt64>>shift && v<<shift >= minFileSize {
+	if err == nil && v <= math.MaxInt64>>shift && v<<shift >= least {
 		return v << shift, nil
 	}
-	return 0, usagef("--max-size %q is not a size of 64K or more, such as 100M", s)
+	return 0, usagef("--%s %q is not a size of %dK or more, such as 100M", flag, s, least>>10)
 }
 
 // runRecord writes what it can of what was seen, whatever fails.

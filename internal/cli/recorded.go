@@ -141,6 +141,11 @@ func (s *recordedSource) Run(ctx context.Context, emit func(*event.Event) error,
 		}
 		return errOver
 	})
+	for _, n := range s.Notes() {
+		if !own {
+			s.term.notef("note: recorded for %s", noteText(s, &n))
+		}
+	}
 	switch {
 	case own:
 		return err

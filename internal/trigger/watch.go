@@ -301,3 +301,13 @@ func (a *armed) values() string {
 	}
 	return strings.Join(text, ", ")
 }
+
+// NeedsLost says whether a condition is about what was lost. Otherwise Tick can be told 0.
+func (w *Watch) NeedsLost() bool {
+	for _, s := range w.series {
+		if s.Name == lost {
+			return true
+		}
+	}
+	return false
+}
