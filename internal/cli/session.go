@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"gopherscope/internal/clock"
@@ -21,6 +22,7 @@ type session struct {
 	target   *target.Target
 	engine   engine.Engine
 	started  time.Time
+	latest   int64         // the time of the latest event: CLOCK_MONOTONIC, ns
 	upTo     int64         // every event made before has been passed on: CLOCK_MONOTONIC, ns
 	cpu      time.Duration // of the target when the trace began
 	execs    bool          // the target executes another program now
@@ -99,6 +101,7 @@ func (s *session) run(ctx context.Context, duration time.Duration, emit func(*ev
 		if e.Kind == event.Exec && s.proc != nil {
 			s.execs = true
 		}
+		s.latest = max(s.latest, e.Time)
 		return emit(e)
 	}
 	if err := s.seed(ctx, watch); err != nil {
@@ -111,27 +114,25 @@ func (s *session) run(ctx context.Context, duration time.Duration, emit func(*ev
 		ctx, cancel = context.WithDeadline(ctx, s.started.Add(duration))
 		defer cancel()
 	}
-	var gone <-chan struct{}
-	if s.proc != nil {
-		gone = s.proc.Done()
-	}
+	end := s.awaitEnd()
 	for {
-		last := s.execs
+		last := s.execs || end.Load() != 0
 		select {
 		case <-ctx.Done():
-			last = true
-		case <-gone:
 			last = true
 		default:
 		}
 		wait := min(pollInterval, s.budget.Next())
-		if end, ok := ctx.Deadline(); ok {
-			wait = max(0, min(wait, time.Until(end)))
+		if limit, ok := ctx.Deadline(); ok {
+			wait = max(0, min(wait, time.Until(limit)))
 		}
 		err := s.poll(wait, last, watch)
 		if errors.Is(err, errDear) {
 			s.term.notef("stopped: %v", err)
 			err, last = s.poll(0, true, watch), true
+		}
+		if at := end.Load(); err == nil && last && at != 0 && !s.execs {
+			err = emit(&event.Event{Kind: event.Exit, Time: max(at, s.latest), PID: uint32(s.proc.PID())})
 		}
 		if err != nil {
 			return err
@@ -140,6 +141,23 @@ func (s *session) run(ctx context.Context, duration time.Duration, emit func(*ev
 			return err
 		}
 	}
+}
+
+// awaitEnd notes when the process ends: CLOCK_MONOTONIC, ns; 0 as long as it has not.
+func (s *session) awaitEnd() *atomic.Int64 {
+	var end atomic.Int64
+	if s.proc == nil {
+		return &end
+	}
+	go func() {
+		if s.proc.Wait(context.Background()) != nil {
+			return // it is let go of before
+		}
+		if now, err := clock.Mono(); err == nil {
+			end.Store(now)
+		}
+	}()
+	return &end
 }
 
 // poll passes the events on that were made before now, and keeps the budget. The last
