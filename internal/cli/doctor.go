@@ -203,15 +203,25 @@ func (v *verdict) works(bad int) string {
 
 func (v *verdict) write(t *terminal, asJSON bool) error {
 	if !asJSON {
-		return printCheckTable(t, slices.Concat(v.checks, v.inline))
+		return printCheckTable(t, printable(slices.Concat(v.checks, v.inline)))
 	}
 	enc := json.NewEncoder(t.Out)
-	for _, c := range slices.Concat(v.checks, v.inline) {
+	for _, c := range printable(slices.Concat(v.checks, v.inline)) {
 		if err := enc.Encode(c); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// printable is what was found with everything escaped that a terminal might act on: a
+// detail can be the program's own words.
+func printable(checks []engine.Check) []engine.Check {
+	for i := range checks {
+		c := &checks[i]
+		c.Detail, c.Hint = process.Printable(c.Detail), process.Printable(c.Hint)
+	}
+	return checks
 }
 
 func printCheckTable(t *terminal, checks []engine.Check) error {

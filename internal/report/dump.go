@@ -120,7 +120,7 @@ func plural(n int, noun string) string {
 type jsonDumpSummary struct {
 	Type         string         `json:"type"`
 	PID          int            `json:"pid"`
-	GoVersion    string         `json:"go_version"`
+	GoVersion    jsonName       `json:"go_version"`
 	Time         string         `json:"time,omitempty"`
 	DurationNs   int64          `json:"duration_ns"`
 	Goroutines   int            `json:"goroutines"`
@@ -139,7 +139,7 @@ type jsonDumpSummary struct {
 func (s *DumpSummary) JSON() ([]byte, error) {
 	d, c := s.Dump, s.count()
 	j := jsonDumpSummary{
-		Type: "summary", PID: d.PID, GoVersion: d.Version.Text, DurationNs: int64(d.Took),
+		Type: "summary", PID: d.PID, GoVersion: jsonName(d.Version.Text), DurationNs: int64(d.Took),
 		Goroutines: len(d.Goroutines), System: c.system, Shown: s.Shown, Groups: s.Groups, States: c.states,
 		Torn: d.Torn, FPMismatches: d.FPMismatches, NoStack: c.noStack, NoSample: c.whyNoStack(d),
 		Time: jsonTime(d.Time), Error: jsonName(ErrorText(s.Err)),

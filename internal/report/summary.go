@@ -104,7 +104,7 @@ func round(d time.Duration) time.Duration {
 type jsonSummary struct {
 	Type       string   `json:"type"`
 	Engine     string   `json:"engine"`
-	GoVersion  string   `json:"go_version"`
+	GoVersion  jsonName `json:"go_version"`
 	DurationNs int64    `json:"duration_ns"`
 	Events     uint64   `json:"events"`
 	Lost       jsonLost `json:"lost"`
@@ -147,7 +147,7 @@ type jsonCost struct {
 // JSON is the summary as one JSON object, with no newline.
 func (s *Summary) JSON() ([]byte, error) {
 	j := jsonSummary{
-		Type: "summary", Engine: s.Engine, GoVersion: s.GoVersion, DurationNs: int64(s.Duration),
+		Type: "summary", Engine: s.Engine, GoVersion: jsonName(s.GoVersion), DurationNs: int64(s.Duration),
 		Events: s.Events, Violations: s.Violations, Goroutines: s.Goroutines, Seeded: s.Seeded,
 		Gaps: s.Gaps, PausedNs: int64(s.Paused),
 		NoStack: noStack(s.NoStack),

@@ -3,8 +3,8 @@
 //
 //	length   a list of 2^40 goroutines
 //	far      a list where there is no memory
-//	zeros    a list of 2^28 goroutines, in memory that was never touched
-//	same     four million times the same goroutine
+//	zeros    a list of 2^26 goroutines, in memory that was never touched
+//	same     a million times the same goroutine
 //	garbage  goroutines that change at random, and point to each other, to themselves and
 //	         anywhere, with stacks that change at random
 //
@@ -64,11 +64,11 @@ func main() {
 	case "far":
 		set(1<<46, 1<<16)
 	case "zeros":
-		at := reserve(8 << 28)
-		copy(unsafe.Slice((*uintptr)(pointer(at)), 1<<28), allgs)
-		set(at, 1<<28)
+		at := reserve(8 << 26)
+		copy(unsafe.Slice((*uintptr)(pointer(at)), 1<<26), allgs)
+		set(at, 1<<26)
 	case "same":
-		const n = 4 << 20
+		const n = 1 << 20
 		at := reserve(8 * n)
 		list := unsafe.Slice((*uintptr)(pointer(at)), n)
 		for i := copy(list, allgs); i < n; i++ {
