@@ -34,8 +34,11 @@ fuzz: ## fuzz every reader of foreign bytes, FUZZTIME each
 bench: ## measure the cost of a trace against its rivals, in one run (needs root)
 	$(GO) run ./bench
 
-bench-dump: build ## measure dumps of a thousand to a million goroutines next to the program's own and Delve's (root; some 15 minutes)
+# Delve, which is measured and tested against.
+bin/dlv:
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/go-delve/delve/cmd/dlv@$(DELVE)
+
+bench-dump: build bin/dlv ## measure dumps of a thousand to a million goroutines next to the program's own and Delve's (root; some 15 minutes)
 	$(GO) run ./bench/dump $(BENCHFLAGS)
 
 bench-views: ## feed ten million events to what adds them up: events a second, and the most memory

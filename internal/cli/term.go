@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gopherscope/internal/engine/inline"
 	"gopherscope/internal/gobinary"
 	"gopherscope/internal/process"
 	"gopherscope/internal/report"
@@ -83,6 +84,8 @@ func hint(err error) string {
 		return h.hint
 	case isUsage(err):
 		return "see gopherscope help"
+	case errors.Is(err, inline.ErrLeft):
+		return "it does no harm; gopherscope detach PID removes it when nobody else traces the process"
 	case errors.Is(err, process.ErrNoProcess):
 		return "gopherscope ps lists the Go processes on this host"
 	case errors.Is(err, process.ErrExited):

@@ -25,6 +25,9 @@ const (
 	// detachFor is how long detaching is tried while a signal handler is about to return
 	// into the code.
 	detachFor = 10 * time.Second
+	// tracedFor is how long it is tried while somebody else traces the process: more than
+	// who only looks at it needs, and not as long as a person with a debugger.
+	tracedFor = 2 * time.Second
 )
 
 // injection is our code and rings in one process.

@@ -42,9 +42,10 @@ func gone(p *process.Process) bool {
 }
 
 // clear is the part of remove that needs the threads stopped. As long as a signal
-// handler would return into the code, or a thread does not stop, it is tried again.
+// handler would return into the code, a thread does not stop, or somebody else traces the
+// process, it is tried again.
 func (in *injection) clear() error {
-	deadline := time.Now().Add(detachFor)
+	began := time.Now()
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		var busy []int
 		err := in.whileStopped(func(s *ptrace.Stopped) error {
@@ -60,10 +61,11 @@ func (in *injection) clear() error {
 		if err == nil && len(busy) == 0 {
 			return nil
 		}
-		if err != nil && !errors.Is(err, ptrace.ErrDeadline) {
+		traced := errors.Is(err, ptrace.ErrTraced)
+		if err != nil && !traced && !errors.Is(err, ptrace.ErrDeadline) {
 			return err
 		}
-		if time.Now().After(deadline) {
+		if d := time.Since(began); d > detachFor || traced && d > tracedFor {
 			if err == nil {
 				err = fmt.Errorf("signal handlers of threads %v keep returning into it", busy)
 			}
