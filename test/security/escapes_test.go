@@ -83,6 +83,7 @@ func checkPrintable(t *testing.T, what string, o *outcome) {
 // terminal escapes, on a recording of it, and on files with such names.
 func TestTerminalEscapes(t *testing.T) {
 	traced.Tool(t)
+	t.Parallel() // most of the time it waits for the tool
 	bin := patched(t)
 	p := testenv.Start(t, bin, hostileText)
 	p.WaitLine("held")
@@ -143,6 +144,7 @@ func TestTerminalEscapes(t *testing.T) {
 // is traced or refused, its version is printed escaped.
 func TestHostileBuild(t *testing.T) {
 	traced.Tool(t)
+	t.Parallel() // most of the time it waits for the tool
 	version := runtime.Version()
 	hostile := version[:len(version)-2] + "\x1b" + version[len(version)-1:] // go1.26.8 is go1.26ESC8
 	data, err := os.ReadFile(build(t, "escapes"))

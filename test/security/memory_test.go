@@ -23,6 +23,7 @@ const (
 // unharmed.
 func TestHostileProcess(t *testing.T) {
 	traced.Tool(t)
+	t.Parallel() // most of the time it waits for the tool
 	bin := build(t, "hostile")
 	for _, test := range []struct {
 		kind string

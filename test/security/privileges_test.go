@@ -75,6 +75,7 @@ var (
 // the set of its row each command works, and with a smaller one it says what is missing.
 func TestFileCapabilities(t *testing.T) {
 	traced.Tool(t)
+	t.Parallel() // most of the time it waits for the tool
 	prog := testenv.BuildTarget(t, "still", testenv.Build{})
 	roots := testenv.Start(t, prog)
 	roots.WaitLine("held")
@@ -155,6 +156,7 @@ func startAs(t *testing.T, prog string) int {
 // as the kernel has them: no more than docs/security.md says.
 func TestCapabilitiesGivenUp(t *testing.T) {
 	traced.Tool(t)
+	t.Parallel() // most of the time it waits for the tool
 	p := testenv.Start(t, testenv.BuildTarget(t, "still", testenv.Build{}))
 	p.WaitLine("held")
 	files := privilege.Of(unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER)
@@ -234,6 +236,7 @@ func threadsBut(t *testing.T, pid int, want privilege.Set) string {
 // trace attaches again after each pause, when it may not look into the process any more.
 func TestPauseWithoutRights(t *testing.T) {
 	traced.Tool(t)
+	t.Parallel() // most of the time it waits for the tool
 	p := testenv.StartWaiting(t, testenv.BuildTarget(t, "pingpong", testenv.Build{}), "1000000000")
 	p.Go()
 	cmd := ordinary(capable(t, toTrace|toRead), "trace", "--json", "--max-overhead", "50%", strconv.Itoa(p.PID()))

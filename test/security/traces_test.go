@@ -71,6 +71,7 @@ func mapped(t *testing.T, pid int) int {
 // trace with each engine, which ends as asked or is killed.
 func TestWhatStays(t *testing.T) {
 	traced.Tool(t)
+	t.Parallel() // most of the time it waits for the tool
 	bin := testenv.BuildTarget(t, "still", testenv.Build{})
 	c := codeOf(t, bin)
 	for _, test := range []struct {
