@@ -267,7 +267,7 @@ func (f *flight) end() error {
 		f.clear()
 		f.term.notef("recorded %s: %s", f.name, formatBytes(size))
 	} else {
-		err = f.explain(err, events)
+		err = explainWrite(err, events)
 	}
 	return errors.Join(err, file.Close())
 }
@@ -278,13 +278,9 @@ func (f *flight) written(err error) error {
 		return err
 	}
 	_, events, _ := f.keep.Writing()
-	err = errors.Join(f.explain(err, events), f.file.Close())
+	err = errors.Join(explainWrite(err, events), f.file.Close())
 	f.file = nil
 	return err
-}
-
-func (f *flight) explain(err error, events uint64) error {
-	return withHint(fmt.Errorf("write %s: %w", f.name, err), "what was written before, %d events, can be read", events)
 }
 
 // progress shows what is kept, on a terminal only.

@@ -35,6 +35,7 @@ var fliesFor = map[string][]string{
 	"mutex":      {"block['sync.Mutex.Lock'].p99 > 100ms", "waiting['sync.Mutex.Lock'] > 4"},
 	"io":         {"block['IO wait'].max >= 40ms"},
 	"running":    {"running > 1 for 300ms"},
+	"fast":       {"lost > 0"},
 }
 
 // TestFlightConditions has each condition hold on a program that was made for it, and none of
@@ -45,7 +46,7 @@ func TestFlightConditions(t *testing.T) {
 	t.Run("calm, then growth", func(t *testing.T) {
 		t.Parallel()
 		const growth = "goroutines > 3x"
-		args := []string{"--last", "2s", "--after", "0", "--max-files", "1", "--when", growth, "--when", "lost > 0", "--when", "sched.p99 > 10m"}
+		args := []string{"--last", "2s", "--after", "0", "--max-files", "1", "--when", growth, "--when", "sched.p99 > 10m"}
 		for _, conditions := range fliesFor {
 			for _, condition := range conditions {
 				args = append(args, "--when", condition)
@@ -65,6 +66,9 @@ func TestFlightConditions(t *testing.T) {
 				after = "1500ms"
 			}
 			args := []string{"--last", "30s", "--after", after, "--max-files", "1"}
+			if mode == "fast" {
+				args = append(args, "--ring-size", "64K", "--max-overhead", "off")
+			}
 			for _, condition := range conditions {
 				args = append(args, "--when", condition)
 			}
@@ -211,6 +215,21 @@ func (w *recount) end() {
 	}
 }
 
+// TestFlightCoolDown has a condition that holds again and again.
+func TestFlightCoolDown(t *testing.T) {
+	testenv.RequireBPF(t)
+	path, out := fly(t, testenv.BuildTarget(t, "incident", testenv.Build{}), "runnable", "0", 40*time.Second,
+		"--when", "runnable > 100", "--after", "100ms", "--cool-down", "900ms", "--max-files", "2")
+	first, second := openIncident(t, path), openIncident(t, strings.Replace(path, "incident", "incident-2", 1))
+	if apart := time.Duration(second.notes[0].Time - first.notes[0].Time); apart < time.Second {
+		t.Errorf("the second file was begun %v after the first", apart)
+	}
+	if !regexp.MustCompile(`(?m)^gopherscope: ended: --max-files 2 are written$`).MatchString(out) ||
+		!regexp.MustCompile(`(?m)^gopherscope: conditions came to hold \d+ more times within --cool-down 900ms: not recorded$`).MatchString(out) {
+		t.Error(out)
+	}
+}
+
 // TestFlightSignals has files written when the recorder is told to, and when the process is killed. None
 // takes the place of one that is there.
 func TestFlightSignals(t *testing.T) {
@@ -272,6 +291,28 @@ func TestFlightCrash(t *testing.T) {
 	path, out := fly(t, prog, "calm", "1h", time.Second, "--last", "30s", "--when", "sched.p99 > 10m")
 	if _, err := os.Stat(path); !os.IsNotExist(err) || !strings.Contains(out, "gopherscope: no file was written: nothing happened that was waited for") {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestFlightDisk writes to a disk that is too small for what is kept. What has room there opens.
+func TestFlightDisk(t *testing.T) {
+	testenv.RequireBPF(t)
+	testenv.RequireRoot(t)
+	disk := t.TempDir()
+	if err := unix.Mount("none", disk, "tmpfs", 0, "size=128k"); err != nil {
+		testenv.Missing(t, fmt.Sprintf("mount a tmpfs: %v", err))
+	}
+	t.Cleanup(func() { _ = unix.Unmount(disk, unix.MNT_DETACH) })
+	path := filepath.Join(disk, "incident.gscope")
+	pingpong := testenv.BuildTarget(t, "pingpong", testenv.Build{})
+	cmd := exec.Command("gopherscope", "record", "--engine", "inline", "--when", "sched.p99 > 1ns", "-d", "40s", "-o", path, "--", pingpong, "1000000000")
+	out, err := cmd.CombinedOutput()
+	found := regexp.MustCompile(`error: write recording: .*no space left on device\ngopherscope: hint: what was written before, (\d+) events, can be read; free space`).FindSubmatch(out)
+	if cmd.ProcessState.ExitCode() != 1 || found == nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if events, ok := openKilled(t, path); !ok || fmt.Sprint(events) != string(found[1]) {
+		t.Errorf("%d events can be read, the message says %s", events, found[1])
 	}
 }
 

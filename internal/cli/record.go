@@ -336,7 +336,11 @@ func (r *recorder) explain(err error) error {
 	if errors.Is(err, unix.EPIPE) {
 		return nil
 	}
-	n := r.written()
+	return explainWrite(err, r.written())
+}
+
+// explainWrite adds to an error of a file how many events are in it.
+func explainWrite(err error, n uint64) error {
 	err = fmt.Errorf("write recording: %w", err)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return withHint(err, "what was written before, %d events, can be read; free space or choose another --output", n)
