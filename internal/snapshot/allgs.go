@@ -97,6 +97,9 @@ func (r *reader) readAllgs(addr uint64) ([]uint64, error) {
 	if n > maxGoroutines {
 		return nil, fmt.Errorf("%w: allgs has %d entries", target.ErrLayout, n)
 	}
+	if n > r.most() {
+		return nil, fmt.Errorf("%w: allgs has %d entries, for which the process has no memory", target.ErrLayout, n)
+	}
 	// The array is read in pieces that are allocated one by one, so that an
 	// absurd length ends at the first page that is not there.
 	var gs []uint64
@@ -123,6 +126,23 @@ func (r *reader) readAllgs(addr uint64) ([]uint64, error) {
 		return nil, errMoved
 	}
 	return gs, nil
+}
+
+// plausible is how much memory a process may have that does not count as its own.
+const plausible = 256 << 20
+
+// most is how many goroutines the process can have: each has a g struct, which is never
+// freed. Without this bound a process without memory could have us fill
+// ours, with a list that has the same entries again and again.
+func (r *reader) most() uint64 {
+	if r.t.Proc == nil {
+		return maxGoroutines // of a core file, which is as large as it is
+	}
+	n, err := r.t.Proc.Resident()
+	if err != nil {
+		return maxGoroutines // what is wrong with the process, the next reading says
+	}
+	return (n + plausible) / uint64(r.l.Size)
 }
 
 // allgsMoved says whether the array is elsewhere now than at ptr.

@@ -4,7 +4,7 @@
 //	length   a list of 2^40 goroutines
 //	far      a list where there is no memory
 //	zeros    a list of 2^26 goroutines, in memory that was never touched
-//	same     a million times the same goroutine
+//	same     half a million times the same goroutine
 //	garbage  goroutines that change at random, and point to each other, to themselves and
 //	         anywhere, with stacks that change at random
 //
@@ -68,7 +68,7 @@ func main() {
 		copy(unsafe.Slice((*uintptr)(pointer(at)), 1<<26), allgs)
 		set(at, 1<<26)
 	case "same":
-		const n = 1 << 20
+		const n = 1 << 19
 		at := reserve(8 * n)
 		list := unsafe.Slice((*uintptr)(pointer(at)), n)
 		for i := copy(list, allgs); i < n; i++ {
