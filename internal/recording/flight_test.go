@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"runtime"
 	"testing"
 	"time"
 
@@ -159,6 +160,7 @@ func TestFlightMemory(t *testing.T) {
 	tr := random(5, 400_000)
 	tr.offset = tr.info.Wall - tr.info.Begin
 	const room = 2 << 20
+	heap := heapSize()
 	f, err := NewFlight(tr, FlightOptions{Last: time.Hour, Memory: room})
 	if err != nil {
 		t.Fatal(err)
@@ -169,6 +171,10 @@ func TestFlightMemory(t *testing.T) {
 		if _, size, _ := f.Kept(); size > room {
 			t.Fatalf("%d bytes are kept, there is room for %d", size, room)
 		}
+	}
+	// The events themselves would take 50 MB.
+	if grown := heapSize() - heap; grown > room+20<<20 {
+		t.Errorf("%d bytes of memory are in use for %d that are kept", grown, room)
 	}
 	since, size, short := f.Kept()
 	if !short || size < room/4 || since <= tr.info.Begin {
@@ -182,6 +188,14 @@ func TestFlightMemory(t *testing.T) {
 	if from, r := landed(t, tr, file.Bytes(), n); from == 0 || r.Info().Begin != since {
 		t.Errorf("begins at %d with step %d, want %d", r.Info().Begin, from, since)
 	}
+}
+
+// heapSize is what is in use of the heap, bytes.
+func heapSize() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // TestFlightFull writes to a disk that has no room, at every length.
