@@ -61,7 +61,7 @@ func victim(text string) int {
 // whether the program lives, is right, and can be traced again. What was left in it is
 // removed by Clean.
 func TestKilled(t *testing.T) {
-	each(t, func(t *testing.T, tr tracer, b testenv.Build, again func() bool) {
+	each(t, true, func(t *testing.T, tr tracer, b testenv.Build, again func() bool) {
 		s := start(t, b, "-storm", "1000")
 		began := time.Now()
 		s.trace(tr, 2*time.Millisecond)

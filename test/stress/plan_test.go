@@ -40,7 +40,7 @@ func (r run) builds() []testenv.Build {
 	switch {
 	case os.Getenv("GOPHERSCOPE_MATRIX") == "1":
 		return testenv.Matrix()
-	case r.whole > 0 || r.cycles > 0:
+	case !r.short():
 		return allBuilds()
 	}
 	return []testenv.Build{{Go: "1.18"}, {Go: "1.21", PIE: true}, {Go: "1.24", Cgo: true}, {Go: "1.27"}}
@@ -54,16 +54,23 @@ func allBuilds() (list []testenv.Build) {
 	return list
 }
 
+// short says that nobody asked for more than a part of a test run.
+func (r run) short() bool { return r.whole == 0 && r.cycles == 0 }
+
 // tests is how many tests share the time, for each build and engine: TestCycles and
 // TestKilled.
 const tests = 2
 
-// each runs a test for every build and engine.
-func each(t *testing.T, test func(t *testing.T, tr tracer, b testenv.Build, again func() bool)) {
+// each runs a test for every build with every engine; or, in a short run and if half of it
+// will do, with the engines by turns.
+func each(t *testing.T, half bool, test func(t *testing.T, tr tracer, b testenv.Build, again func() bool)) {
 	r := asked(t)
 	builds := r.builds()
-	for _, b := range builds {
-		for _, tr := range tracers {
+	for i, b := range builds {
+		for j, tr := range tracers {
+			if half && r.short() && i%len(tracers) != j {
+				continue
+			}
 			t.Run(b.String()+"/"+string(tr), func(t *testing.T) {
 				share := r.whole / time.Duration(tests*len(builds)*len(tracers))
 				test(t, tr, b, r.cycle(share))
@@ -78,7 +85,7 @@ const leastCycles = 10
 // cycle returns a function that says whether there is to be another cycle.
 func (r run) cycle(share time.Duration) func() bool {
 	limit := r.cycles
-	if r.whole == 0 && limit == 0 {
+	if r.short() {
 		limit = leastCycles
 	}
 	var end time.Time

@@ -51,7 +51,8 @@ var tracers = []tracer{viaCode, viaKernel}
 // start attaches.
 func (tr tracer) start(tgt *target.Target) (engine.Engine, error) {
 	if tr == viaCode {
-		e, err := inline.Start(tgt, nil)
+		// Larger rings than by default: the machine may have other work for a while.
+		e, err := inline.Start(tgt, &inline.Options{RingBytes: 16 << 20})
 		if err != nil {
 			return nil, err
 		}
