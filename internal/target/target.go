@@ -53,6 +53,7 @@ func Open(p *process.Process) (*Target, error) {
 	if err := t.UseMemory(p, bias); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
+	t.notePlugins()
 	return t, nil
 }
 
