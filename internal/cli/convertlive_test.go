@@ -248,15 +248,28 @@ func checkProcessors(t *testing.T, tr *perfettotest.Trace, events []event.Event)
 		P, Begin int64
 		GoID     int64
 	}
+	// A run begins where a goroutine says that it runs on a P that was not its own until
+	// then: also when it goes on after another one has said the same of that P, as the
+	// records of two threads can come in the order of their clocks.
 	want := map[run]bool{}
-	running := map[uint64]bool{}
+	owner, on := map[int32]uint64{}, map[uint64]int32{}
 	for i := range events {
 		e := &events[i]
-		is := e.To == goruntime.Running || e.To == goruntime.Waiting && e.Fake
-		if is && !running[e.GoID] && e.Kind == event.Transition && e.P >= 0 {
+		runs := e.To == goruntime.Running || e.To == goruntime.Waiting && e.Fake
+		p, had := on[e.GoID]
+		switch {
+		case !runs || e.Kind != event.Transition:
+			if had && owner[p] == e.GoID {
+				delete(owner, p)
+			}
+			delete(on, e.GoID)
+		case e.P >= 0 && owner[e.P] != e.GoID:
+			if had && owner[p] == e.GoID {
+				delete(owner, p)
+			}
+			owner[e.P], on[e.GoID] = e.GoID, e.P
 			want[run{int64(e.P), e.Time, int64(e.GoID)}] = true
 		}
-		running[e.GoID] = is
 	}
 	got := map[run]bool{}
 	for _, s := range tr.Slices {
