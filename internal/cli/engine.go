@@ -61,7 +61,7 @@ func explainInline(err error) error {
 	case errors.Is(err, inline.ErrOwned):
 		return withHint(err, "end the other trace first, or use --engine ebpf")
 	case errors.Is(err, inline.ErrText):
-		return withHint(err, "a debugger or another tracer is at work on the process: end it, or use --engine ebpf")
+		return withHint(err, "a debugger or another tracer is at work on the process: end it, or use --engine ebpf; what one left that was killed, gopherscope detach PID removes")
 	case errors.Is(err, ptrace.ErrTraced):
 		return withHint(err, "end that trace first, or use --engine ebpf, which needs no ptrace")
 	case errors.Is(err, inline.ErrUnfit), errors.Is(err, inline.ErrNoSpace), errors.Is(err, ptrace.ErrDeadline),

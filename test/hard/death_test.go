@@ -147,7 +147,7 @@ func TestLittleMemory(t *testing.T) {
 				switch {
 				case err == nil:
 					t.Log("it was enough")
-				case errors.As(err, &exit) && exit.ExitCode() == 1 && strings.Count(sc.Stderr(), "error: ") == 1:
+				case errors.As(err, &exit) && exit.ExitCode() == 1 && strings.Count(sc.Stderr(), "error: ") == 1 && strings.Contains(sc.Stderr(), "hint: "):
 					t.Logf("refused: %s", sc.Stderr())
 				default:
 					killedBy(t, err, syscall.SIGKILL)
