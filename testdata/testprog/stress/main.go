@@ -1,7 +1,7 @@
 // Command stress does everything at once that a tracer might disturb, checks every
-// result, and watches that each part goes on. It prints "alive" for each line of stdin,
-// until stdin ends or has the line "end". Then it prints "rounds PART N" for each part and
-// ends with 0. A wrong result ends it with 3 and "WRONG ..." on stderr, a part that stands
+// result, and watches that each part goes on. It prints "ready" when all have begun, and
+// "alive" for each line of stdin, until stdin ends or has the line "end". Then it prints
+// "rounds PART N" for each part and ends with 0. A wrong result ends it with 3 and "WRONG ..." on stderr, a part that stands
 // still with 4 and "STALL ...".
 //
 //	-storm N    N signals (SIGURG) a second to its own threads, one after the other
@@ -46,6 +46,11 @@ func main() {
 		go p.run(func() { atomic.AddInt64(&p.count, 1) })
 	}
 	go watch(parts, *stall)
+	for _, p := range parts {
+		for atomic.LoadInt64(&p.count) == 0 {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
 	fmt.Println("ready")
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() && in.Text() != "end" {
