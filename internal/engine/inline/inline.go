@@ -25,10 +25,10 @@ import (
 	"gopherscope/internal/tsc"
 )
 
-// DefaultRingBytes is the size of the ring of each thread: room for 128 thousand records,
-// which take a thread that does nothing else 6 ms or more. Only threads that make many
+// DefaultRingBytes is the size of the ring of each thread: room for 256 thousand records,
+// which take a thread that does nothing else 12 ms or more. Only threads that make many
 // changes come to use all of it.
-const DefaultRingBytes = 4 << 20
+const DefaultRingBytes = 8 << 20
 
 // Options are the choices that a trace has; nil means the defaults.
 type Options struct {
