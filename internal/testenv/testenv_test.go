@@ -1,7 +1,9 @@
 package testenv_test
 
 import (
+	"bytes"
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -84,7 +86,11 @@ func TestEveryProgramBuilds(t *testing.T) {
 	for _, path := range mains {
 		prog := filepath.Base(filepath.Dir(path))
 		t.Run(prog, func(t *testing.T) {
-			testenv.BuildTarget(t, prog, testenv.Build{Go: testenv.Versions()[0]})
+			source, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			testenv.BuildTarget(t, prog, testenv.Build{Go: testenv.Versions()[0], Cgo: bytes.HasPrefix(source, []byte("//go:build cgo"))})
 		})
 	}
 }
