@@ -210,6 +210,7 @@ type recorder struct {
 		bytes  int64
 		events uint64
 	}
+	full    int64 // the file was full at this tick, CLOCK_MONOTONIC, ns; 0 is not yet
 	shown   int64 // when the progress was, CLOCK_MONOTONIC, ns; 0 is never
 	refused bool  // the output takes no more
 }
@@ -239,7 +240,15 @@ func (r *recorder) run(ctx context.Context) error {
 // close ends the file.
 func (r *recorder) close() error { return errors.Join(r.w.Close(), r.out.Close()) }
 
+// event writes an event. The file after a full one begins with one, so that there is never an
+// empty file at the end.
 func (r *recorder) event(e *event.Event) error {
+	if r.full != 0 {
+		if err := r.note(r.rotate(r.full)); err != nil {
+			return err
+		}
+		r.full = 0
+	}
 	r.states.Apply(e)
 	if e.Kind == event.Transition {
 		r.events++
@@ -261,9 +270,7 @@ func (r *recorder) tick(now int64) error {
 		return err
 	}
 	if r.roster != nil && r.w.Size() >= r.opts.maxSize {
-		if err := r.note(r.rotate(now)); err != nil {
-			return err
-		}
+		r.full = now
 	}
 	if r.out.gone() {
 		return r.note(unix.EPIPE)
