@@ -172,6 +172,11 @@ func main() {
 	fmt.Println("end")
 }
 
+// reached is where a debugger has its breakpoint.
+//
+//go:noinline
+func reached() { fmt.Println("reach") }
+
 func answer(p *pair, command, arg string) {
 	switch command {
 	case "work":
@@ -192,6 +197,8 @@ func answer(p *pair, command, arg string) {
 		fmt.Println("threads", n)
 	case "exec":
 		check(syscall.Exec("/proc/self/exe", os.Args, os.Environ()))
+	case "reach":
+		reached()
 	case "forbid":
 		forbid()
 		fmt.Println("forbid")
