@@ -12,7 +12,7 @@ import (
 // follower keeps track of the processes seen executing a binary, when all of
 // them are traced, and notices when one is gone.
 type follower struct {
-	kernel *ebpf.Map      // `processes` in bpf/gtrace.bpf.c
+	kernel *ebpf.Map      // `processes` in bpf/trace.h
 	pidfds map[uint32]int // by tgid; noPidfd once the process is known to be gone
 	next   time.Time      // when to look again
 }

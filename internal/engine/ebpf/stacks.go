@@ -20,7 +20,7 @@ const maxStacks = 1 << 14
 
 // stackReader turns the keys of stacks in records into numbers.
 type stackReader struct {
-	kernel *ebpf.Map // `stacks` in bpf/gtrace.bpf.c
+	kernel *ebpf.Map // `stacks` in bpf/trace.h
 	bin    *gobinary.File
 	table  *probes.Stacks
 	ids    map[uint64]uint32 // by key
