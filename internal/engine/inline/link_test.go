@@ -16,21 +16,28 @@ import (
 	"gopherscope/internal/target"
 )
 
-const probeSource = "asm/probe_amd64.S"
+// probeSources are what clang makes probe_amd64.o of.
+var probeSources = []string{"asm/probe_amd64.S", "asm/record_amd64.h", "asm/stack_amd64.h"}
 
-// defines reads the numbers that a source file gives names to.
-func defines(t *testing.T, path string) map[string]int64 {
+// defines reads the numbers that the sources give names to.
+func defines(t *testing.T) map[string]int64 {
 	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
+	var text []byte
+	for _, path := range probeSources {
+		part, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, part...)
 	}
 	line := regexp.MustCompile(`(?m)^#define\s+(\w+)\s+\(?(-?\w+)\)?\s*(?://.*)?$`)
 	found := map[string]int64{}
 	for _, m := range line.FindAllStringSubmatch(string(text), -1) {
-		if found[m[1]], err = strconv.ParseInt(m[2], 0, 64); err != nil {
+		n, err := strconv.ParseInt(m[2], 0, 64)
+		if err != nil {
 			t.Fatalf("%s: %v", m[0], err)
 		}
+		found[m[1]] = n
 	}
 	if n := strings.Count("\n"+string(text), "\n#define"); n != len(found) {
 		t.Fatalf("%d of %d numbers understood: %v", len(found), n, found)
@@ -38,7 +45,7 @@ func defines(t *testing.T, path string) map[string]int64 {
 	return found
 }
 
-// TestNumbers compares the numbers of asm/probe_amd64.S with those of the reader. A number
+// TestNumbers compares the numbers of the assembly with those of the reader. A number
 // that is new there must come here, too.
 func TestNumbers(t *testing.T) {
 	want := map[string]int64{
@@ -52,7 +59,7 @@ func TestNumbers(t *testing.T) {
 		// The reader looks for a ring by its place alone, and never at frames.
 		"TRIES": 16, "BELOW_GO": 4,
 	}
-	have := defines(t, probeSource)
+	have := defines(t)
 	for _, shift := range []struct {
 		name string
 		size int64
