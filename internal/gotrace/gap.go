@@ -1,14 +1,13 @@
 package gotrace
 
-import "gopherscope/internal/event"
+import (
+	"gopherscope/internal/event"
+	"gopherscope/internal/gstate"
+)
 
 // untraced is the reason of a wait that is none: a gap in the trace. The format has no
 // word for not knowing.
 const untraced = "not traced"
-
-// maxGaps is after how many gaps without an event a goroutine is taken for ended: it may
-// have ended in the first one.
-const maxGaps = 100
 
 // gap lets every goroutine that did something when the trace paused wait for the end of the
 // pause. Each is brought on by its first event after that. A goroutine that waited still
@@ -42,7 +41,7 @@ func (w *Writer) pause(g *goroutine, t int64) {
 	if g.status == 0 {
 		w.tellLate(g)
 	}
-	if g.gaps++; g.gaps > maxGaps {
+	if g.gaps++; g.gaps >= gstate.MaxGaps {
 		m := w.spare(g.group, t)
 		w.run(g, m, nil, g.group, t)
 		w.destroy(m, t)

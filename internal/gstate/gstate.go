@@ -36,9 +36,10 @@ type state struct {
 	birth  *event.Birth
 }
 
-// maxGaps is how many gaps a goroutine is remembered over without an event. It may
-// have ended in the first one.
-const maxGaps = 100
+// MaxGaps is how many gaps a goroutine is remembered over without an event: with the last
+// of them it is forgotten. It may have ended in the first one. All that keep something for
+// each goroutine go by it, so that they agree on which are there.
+const MaxGaps = 100
 
 // Change is what the Tracker knows about an event beyond the event itself.
 type Change struct {
@@ -83,7 +84,7 @@ func (t *Tracker) gap(pid uint32) {
 		live.Retain(func(_ uint64, g *state) bool {
 			g.gaps++
 			g.seed = false
-			return g.gaps < maxGaps
+			return g.gaps < MaxGaps
 		})
 	}
 }

@@ -262,7 +262,7 @@ func TestApplyGap(t *testing.T) {
 func TestApplyManyGaps(t *testing.T) {
 	tr := NewTracker()
 	tr.Apply(&event.Event{PID: 5, GoID: 7, From: dead, To: runnable, Time: 1, Birth: &event.Birth{}})
-	for i := range int64(maxGaps) {
+	for i := range int64(MaxGaps) {
 		if tr.live[5].Get(7) == nil {
 			t.Fatalf("forgotten after %d gaps", i)
 		}

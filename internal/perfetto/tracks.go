@@ -20,9 +20,6 @@ const (
 // fewer; a damaged recording could have any number, and then gets a track more than once.
 const maxSites = 1 << 16
 
-// maxGaps is how many gaps a goroutine is remembered over without an event.
-const maxGaps = 100
-
 // maxProcessors is how many Ps get a track. No machine has as many.
 const maxProcessors = 1 << 14
 

@@ -204,7 +204,7 @@ func (w *Writer) endSlices(p *process, time int64, gap bool) {
 		w.count(p, g, notCounted, t)
 		g.flow = 0
 		g.gaps++
-		return gap && g.gaps < maxGaps
+		return gap && g.gaps < gstate.MaxGaps
 	})
 	w.writeCounters(p)
 }

@@ -229,10 +229,6 @@ func (s *Summary) endProcess(e *event.Event) {
 	s.current = nil
 }
 
-// maxGaps is how many gaps a goroutine is remembered over without an event, as package
-// gstate does: it may have ended in the first one.
-const maxGaps = 100
-
 // gap forgets the states of all goroutines of a process, or with PID 0 of all.
 func (s *Summary) gap(e *event.Event) {
 	s.untraced += max(0, e.Time-max(e.Since, s.begin))
@@ -245,7 +241,7 @@ func (s *Summary) gap(e *event.Event) {
 			g := p.all[i]
 			t := max(e.Since, g.since)
 			s.account(g, g.state, t)
-			if g.gaps++; g.gaps >= maxGaps {
+			if g.gaps++; g.gaps >= gstate.MaxGaps {
 				s.forget(p, g)
 				continue
 			}
