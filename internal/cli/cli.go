@@ -49,12 +49,15 @@ func Main(args []string, stdio Stdio) int {
 	t := &terminal{Stdio: stdio}
 	root := newRoot(t)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, errReported):
 		return exitFailed
+	}
+	if !errors.As(err, new(hintError)) && isUsage(err) {
+		err = withHint(err, "see %s --help", cmd.CommandPath())
 	}
 	t.fail(err)
 	if isUsage(err) {

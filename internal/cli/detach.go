@@ -14,7 +14,7 @@ import (
 // newDetach is gopherscope detach.
 func newDetach(t *terminal) *cobra.Command {
 	return &cobra.Command{
-		Use:   "detach PID",
+		Use:   "detach [flags] PID",
 		Short: "Remove what a trace that was killed left in a process",
 		Long: `Remove what a gopherscope that was killed (SIGKILL, out of memory) left in the process
 that it traced: with --engine inline its code, which records nothing; with --engine

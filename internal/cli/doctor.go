@@ -163,10 +163,8 @@ func (v *verdict) print(t *terminal, asJSON bool) error {
 	}
 	bad := failures(v.checks)
 	t.notef("%s", v.works(bad))
-	if n := failures(v.inline); n > 0 {
-		t.notef("--engine inline does not work: %d of its %d checks failed", n, len(v.inline))
-	} else {
-		t.notef("--engine inline works, too")
+	if text := v.inlineWorks(bad); text != "" {
+		t.notef("%s", text)
 	}
 	if bad > 0 {
 		return errReported
@@ -194,11 +192,25 @@ func (v *verdict) works(bad int) string {
 	case bad == 0:
 		return "trace works on this host; give a PID to hear of that process"
 	case !v.process:
-		return failed + "tracing does not work; dump and leaks need none of that: give a PID to hear whether they work"
+		return failed + "tracing with uprobes does not work; dump and leaks need none of that: give a PID to hear whether they work"
 	case v.readable:
-		return failed + "tracing does not work; dump and leaks work"
+		return failed + "tracing with uprobes does not work; dump and leaks work"
 	}
 	return failed + "trace, dump and leaks do not work for this process"
+}
+
+// inlineWorks says whether the inline engine works if bad of the other checks failed; ""
+// when that is said already: it does not work for a process that cannot be read.
+func (v *verdict) inlineWorks(bad int) string {
+	switch n := failures(v.inline); {
+	case v.process && !v.readable:
+		return ""
+	case n > 0:
+		return fmt.Sprintf("--engine inline does not work: %d of its %d checks failed", n, len(v.inline))
+	case bad > 0:
+		return "tracing with --engine inline works"
+	}
+	return "--engine inline works, too"
 }
 
 func (v *verdict) write(t *terminal, asJSON bool) error {

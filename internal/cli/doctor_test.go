@@ -17,13 +17,35 @@ func TestDoctorWorks(t *testing.T) {
 		want string
 	}{
 		{verdict{}, 0, "trace works on this host; "},
-		{verdict{}, 2, "tracing does not work; dump and leaks need none of that"},
+		{verdict{}, 2, "tracing with uprobes does not work; dump and leaks need none of that"},
 		{verdict{process: true, readable: true}, 0, "trace, dump and leaks work"},
-		{verdict{process: true, readable: true}, 1, "tracing does not work; dump and leaks work"},
+		{verdict{process: true, readable: true}, 1, "tracing with uprobes does not work; dump and leaks work"},
 		{verdict{process: true}, 1, "trace, dump and leaks do not work"},
 	} {
 		if got := tt.v.works(tt.bad); !strings.Contains(got, tt.want) {
 			t.Errorf("%+v: %q, want %q", tt.v, got, tt.want)
+		}
+	}
+}
+
+// TestDoctorInline: nothing is promised of a process that could not even be read.
+func TestDoctorInline(t *testing.T) {
+	failed := []engine.Check{{Status: engine.CheckOK}, {Status: engine.CheckFail}}
+	for _, tt := range []struct {
+		v    verdict
+		bad  int
+		want string
+	}{
+		{verdict{}, 0, "--engine inline works, too"},
+		{verdict{}, 1, "tracing with --engine inline works"},
+		{verdict{inline: failed}, 0, "--engine inline does not work: 1 of its 2 checks failed"},
+		{verdict{process: true}, 1, ""},
+		{verdict{process: true, readable: true}, 0, "--engine inline works, too"},
+		{verdict{process: true, readable: true}, 1, "tracing with --engine inline works"},
+		{verdict{process: true, readable: true, inline: failed}, 1, "--engine inline does not work: 1 of its 2 checks failed"},
+	} {
+		if got := tt.v.inlineWorks(tt.bad); got != tt.want {
+			t.Errorf("%+v, %d failed: %q, want %q", tt.v, tt.bad, got, tt.want)
 		}
 	}
 }

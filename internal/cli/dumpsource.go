@@ -45,8 +45,15 @@ func openDumpOrCore(operand, exe string) (*dumpSource, error) {
 		}
 		return openDumpTarget(operand)
 	}
-	if _, err := os.Stat(operand); errors.Is(err, fs.ErrNotExist) {
+	st, err := os.Stat(operand)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, withHint(usagef("%q is neither a PID nor a file", operand), "gopherscope ps lists the Go processes on this host")
+	}
+	if err == nil && st.Mode().IsRegular() && st.Size() > 0 {
+		if kind, err := fileKind(operand); err == nil && kind == recordingFile {
+			return nil, withHint(usagef("%q is a recording: dump reads a live process or a core file", operand),
+				"gopherscope trace, stat, profile and convert take recordings")
+		}
 	}
 	return openCore(operand, exe)
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // operand is what a command works on: exactly one of its fields is set.
@@ -13,6 +14,9 @@ type operand struct {
 
 	recording string // a file, or - for standard input
 }
+
+// recordingSuffix is what the names of recordings end in, by custom.
+const recordingSuffix = ".gscope"
 
 // parseOperand reads the operand. dash is the number of arguments before a --,
 // -1 without one.
@@ -43,9 +47,11 @@ func parseOperand(args []string, dash int, exe string) (operand, error) {
 	case kind == recordingFile:
 		return operand{recording: args[0]}, nil
 	case kind == otherFile:
-		err = usagef("%q is neither a PID nor a recording", args[0])
+		return operand{}, withHint(usagef("%q is neither a PID nor a recording", args[0]), "to launch a command put -- before it: -- %s", args[0])
+	case strings.HasSuffix(args[0], recordingSuffix):
+		return operand{}, withHint(usagef("there is no recording %q", args[0]), "gopherscope record -o %s PID makes one", args[0])
 	}
-	return operand{}, withHint(err, "to launch a command put -- before it: gopherscope trace -- %s", args[0])
+	return operand{}, withHint(err, "gopherscope ps lists the Go processes on this host; to launch a command put -- before it: -- %s", args[0])
 }
 
 // parsePID reads the operand of a command that takes a PID and nothing else.

@@ -86,7 +86,7 @@ func hint(err error) string {
 		return "see gopherscope help"
 	case errors.Is(err, inline.ErrLeft):
 		return "it does no harm; gopherscope detach PID removes it when nobody else traces the process"
-	case errors.Is(err, process.ErrNoProcess):
+	case errors.Is(err, process.ErrNoProcess), errors.Is(err, process.ErrKernelThread):
 		return "gopherscope ps lists the Go processes on this host"
 	case errors.Is(err, process.ErrExited):
 		return "the process ended; to trace a program from its start, use: gopherscope trace -- COMMAND"

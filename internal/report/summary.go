@@ -38,12 +38,13 @@ func (s *Summary) share() (v float64, ok bool) {
 // Text is the summary in a sentence or two, with no newline.
 func (s *Summary) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d events of %d goroutines in %s, %s, %d violations", s.Events, s.Goroutines, round(s.Duration), lostText(s.Lost), s.Violations)
+	fmt.Fprintf(&b, "%s of %s in %s, %s, %s", plural(int(s.Events), "event"), plural(int(s.Goroutines), "goroutine"),
+		round(s.Duration), lostText(s.Lost), plural(int(s.Violations), "violation"))
 	if n := s.NoStack.Full + s.NoStack.Unread; n > 0 {
 		fmt.Fprintf(&b, "; %d without their stack (%d for too many stacks, %d not readable)", n, s.NoStack.Full, s.NoStack.Unread)
 	}
 	if s.Gaps > 0 {
-		fmt.Fprintf(&b, "; paused %d times, for %s, to spare the target", s.Gaps, round(s.Paused))
+		fmt.Fprintf(&b, "; paused %s, for %s, to spare the target", plural(int(s.Gaps), "time"), round(s.Paused))
 	}
 	if cost := s.costText(); cost != "" {
 		b.WriteString("; cost the target " + cost)

@@ -66,7 +66,7 @@ func (r *Waiting) Summary() string {
 	}
 	s := fmt.Sprintf("%s on %s; %s", plural(w.Waiters, "goroutine"), plural(len(w.Objects), "object"), plural(len(w.Cycles), "likely deadlock"))
 	if w.Moved > 0 {
-		s += fmt.Sprintf("; %d went on meanwhile and are left out", w.Moved)
+		s += fmt.Sprintf("; %s went on meanwhile, not shown", plural(w.Moved, "other"))
 	}
 	if w.Unknown > 0 {
 		s += fmt.Sprintf("; of %d the object was not found", w.Unknown)
