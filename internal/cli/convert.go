@@ -67,13 +67,10 @@ process.`,
 			if o.kind, err = profile.ParseKind(kind); err != nil {
 				return usageError{err}
 			}
-			if cmd.Flags().Changed("kind") && !o.format.profile {
-				return usagef("--kind is for pprof, folded and speedscope")
-			}
 			if o.part, err = part.parse(); err != nil {
 				return err
 			}
-			if err := o.check(cmd.Flags().Changed("duration"), columns(t.Out) > 0); err != nil {
+			if err := o.check(cmd.Flags().Changed, columns(t.Out) > 0); err != nil {
 				return err
 			}
 			return runConvert(cmd.Context(), t, &o)
@@ -96,15 +93,16 @@ process.`,
 
 // check refuses what cannot work before anything is done. screen says that standard output
 // is a terminal.
-func (o *convertOptions) check(durationGiven, screen bool) error {
+func (o *convertOptions) check(given func(flag string) bool, screen bool) error {
 	if o.output == "-" {
 		o.output = ""
 	}
+	if err := checkDuration(o.duration, given("duration")); err != nil {
+		return err
+	}
 	switch {
-	case o.duration < 0:
-		return usagef("--duration %s is negative", o.duration)
-	case o.duration == 0 && durationGiven:
-		return usagef("--duration 0 leaves no time to trace; without it a trace ends with the process")
+	case given("kind") && !o.format.profile:
+		return usagef("--kind is for pprof, folded and speedscope")
 	case o.output == "" && screen && o.format.binary:
 		return withHint(usagef("%s is no text for a terminal", o.format.name), "write it to a file with --output")
 	}

@@ -51,8 +51,8 @@ then. The exit code is 0 with and without suspects.`,
 				return usagef("leaks takes one PID, got %d operands", len(args))
 			}
 			o.operand = args[0]
-			if o.duration < 0 {
-				return usagef("--duration %s is negative", o.duration)
+			if err := checkDuration(o.duration, false); err != nil { // 0 is to look once
+				return err
 			}
 			if o.min < 1 {
 				return usagef("--min %d is less than 1", o.min)

@@ -92,13 +92,12 @@ Ends on Ctrl-C, after -d, or with the process.`,
 // check refuses what cannot work before anything is done. screen says that standard output
 // is a terminal.
 func (o *profileOptions) check(durationGiven, screen bool) error {
+	if err := checkDuration(o.duration, durationGiven); err != nil {
+		return err
+	}
 	switch {
 	case !slices.Contains([]string{formatPprof, formatFolded, formatSpeedscope}, o.format):
 		return usagef("--format %q is none of pprof, folded, speedscope", o.format)
-	case o.duration < 0:
-		return usagef("--duration %s is negative", o.duration)
-	case o.duration == 0 && durationGiven:
-		return usagef("--duration 0 leaves no time to trace; without it a profile ends with the process")
 	case o.http != "" && o.output == "" && o.format != formatPprof:
 		return usagef("--http shows the profile; to write it as %s too, name a file with --output", o.format)
 	case o.http == "" && o.output == "" && o.format != formatFolded && screen:

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"gopherscope/internal/event"
@@ -29,12 +30,15 @@ type recordOptions struct {
 	flight   flightOptions
 }
 
+// recordFlags are the options as they are given, and those that need no reading.
+type recordFlags struct {
+	exe, maxSize string
+	opts         recordOptions
+	flight       flightFlags
+}
+
 func newRecord(t *terminal) *cobra.Command {
-	var f struct {
-		exe, maxSize string
-		opts         recordOptions
-		flight       flightFlags
-	}
+	var f recordFlags
 	cmd := &cobra.Command{
 		Use:   "record [flags] PID | --exe FILE | -- COMMAND [ARG...]",
 		Short: "Record every state change of every goroutine in a file, to be looked at later",
@@ -85,7 +89,11 @@ block['IO wait'].p99; 2x is twice the last minute's median.`,
 			return runRecord(cmd.Context(), t, &o)
 		},
 	}
-	fl := cmd.Flags()
+	f.flags(cmd.Flags())
+	return cmd
+}
+
+func (f *recordFlags) flags(fl *pflag.FlagSet) {
 	fl.StringVarP(&f.opts.output, "output", "o", "", "the recording, such as run.gscope; - is standard output")
 	fl.DurationVarP(&f.opts.duration, "duration", "d", 0, "stop after this time, such as 30s (default: until the process ends)")
 	fl.StringVar(&f.exe, "exe", "", "record every process of this executable")
@@ -95,7 +103,6 @@ block['IO wait'].p99; 2x is twice the last minute's median.`,
 	f.opts.engine.flags(fl)
 	fl.BoolVar(&f.opts.engine.stacks, "stacks", false, "with the stacks of goroutines that park, enter system calls and create others")
 	fl.SortFlags = false
-	return cmd
 }
 
 // check reads the flags that are not the operand's.
@@ -105,10 +112,9 @@ func (o *recordOptions) check(durationGiven, filesGiven bool) error {
 		return withHint(usagef("%q is a recording already", o.operand.recording), "copy the file, or look at it with gopherscope trace")
 	case o.output == "":
 		return withHint(usagef("where to record is missing"), "name a file with --output, such as -o run.gscope")
-	case o.duration < 0:
-		return usagef("--duration %s is negative", o.duration)
-	case o.duration == 0 && durationGiven:
-		return usagef("--duration 0 leaves no time to record; without it a recording ends with the process")
+	}
+	if err := checkDuration(o.duration, durationGiven); err != nil {
+		return err
 	}
 	if err := o.checkFiles(filesGiven); err != nil {
 		return err

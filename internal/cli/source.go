@@ -12,6 +12,18 @@ import (
 	"gopherscope/internal/stream"
 )
 
+// checkDuration refuses a --duration that leaves no time. given says that the flag is there:
+// without it a trace has no end of its own.
+func checkDuration(d time.Duration, given bool) error {
+	switch {
+	case d < 0:
+		return usagef("--duration %s is negative", d)
+	case d == 0 && given:
+		return usagef("--duration 0 leaves no time to trace; without it a trace ends with the process")
+	}
+	return nil
+}
+
 // openSource begins the trace of an operand, which ends after the duration if that is not
 // 0. The caller must Close what it returns.
 func openSource(t *terminal, op operand, o engineOptions, duration time.Duration) (stream.Source, error) {

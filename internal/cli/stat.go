@@ -81,11 +81,10 @@ interval, of what happened in it; --line makes that one line.`,
 
 // check refuses what makes no sense.
 func (o *statOptions) check(given func(flag string) bool) error {
+	if err := checkDuration(o.duration, given("duration")); err != nil {
+		return err
+	}
 	switch {
-	case o.duration < 0:
-		return usagef("--duration %s is negative", o.duration)
-	case o.duration == 0 && given("duration"):
-		return usagef("--duration 0 leaves no time to trace; without it a trace ends with the process")
 	case given("interval") && o.interval < shortestInterval:
 		return usagef("--interval %s is shorter than %s", o.interval, shortestInterval)
 	case o.line && o.interval == 0:

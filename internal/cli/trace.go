@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"gopherscope/internal/event"
@@ -59,13 +60,16 @@ func anyOf[T comparable](list []T, v T) bool {
 	return len(list) == 0
 }
 
+// traceFlags are the options as they are given, and those that need no reading.
+type traceFlags struct {
+	exe, createdBy string
+	goids          []uint
+	states         []string
+	opts           traceOptions
+}
+
 func newTrace(t *terminal) *cobra.Command {
-	var f struct {
-		exe, createdBy string
-		goids          []uint
-		states         []string
-		opts           traceOptions
-	}
+	var f traceFlags
 	cmd := &cobra.Command{
 		Use:   "trace [flags] PID | RECORDING | --exe FILE | -- COMMAND [ARG...]",
 		Short: "Print every state change of every goroutine, one line each",
@@ -104,16 +108,17 @@ choose what is printed; the summary counts everything.`,
 			if err := o.engine.check(); err != nil {
 				return err
 			}
-			switch {
-			case o.duration < 0:
-				return usagef("--duration %s is negative", o.duration)
-			case o.duration == 0 && cmd.Flags().Changed("duration"):
-				return usagef("--duration 0 leaves no time to trace; without it a trace ends with the process")
+			if err := checkDuration(o.duration, cmd.Flags().Changed("duration")); err != nil {
+				return err
 			}
 			return runTrace(cmd.Context(), t, &o)
 		},
 	}
-	fl := cmd.Flags()
+	f.flags(cmd.Flags())
+	return cmd
+}
+
+func (f *traceFlags) flags(fl *pflag.FlagSet) {
 	fl.DurationVarP(&f.opts.duration, "duration", "d", 0, "stop after this time, such as 5s (default: until the process ends)")
 	fl.BoolVar(&f.opts.json, "json", false, "one JSON object a line")
 	fl.StringVarP(&f.opts.output, "output", "o", "", "write to this file instead of standard output")
@@ -126,7 +131,6 @@ choose what is printed; the summary counts everything.`,
 	f.opts.engine.flags(fl)
 	fl.BoolVar(&f.opts.engine.stacks, "stacks", false, "say where goroutines park, enter system calls and create others: the stack in --json, its innermost line otherwise")
 	fl.SortFlags = false
-	return cmd
 }
 
 func (f *traceFilter) parse(goids []uint, states []string, createdBy string) error {

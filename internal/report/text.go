@@ -40,7 +40,7 @@ type textWriter struct {
 
 // Event implements Transitions.
 func (t *textWriter) Event(e *event.Event, c gstate.Change) error {
-	if e.Kind == event.Snapshot {
+	if e.Kind == event.Snapshot || e.Kind == event.Labels {
 		return t.err
 	}
 	b, start := t.b, len(t.b)
@@ -70,23 +70,12 @@ func (t *textWriter) Event(e *event.Event, c gstate.Change) error {
 	pad(idWidth)
 	b = append(b, e.From.String()...)
 	pad(stateWidth)
-	if c.ForKnown {
-		if c.ForAtLeast {
-			b = append(b, '>')
-		}
-		b = appendDuration(b, c.For)
-		if c.For >= time.Microsecond && c.For < time.Millisecond {
-			col++ // the µ has two bytes and takes one place
-		}
-	} else {
-		b = append(b, '-')
+	b = appendFor(b, &c)
+	if c.ForKnown && c.For >= time.Microsecond && c.For < time.Millisecond {
+		col++ // the µ has two bytes and takes one place
 	}
 	pad(forWidth)
-	if e.P == event.NoP {
-		b = append(b, '-')
-	} else {
-		b = strconv.AppendInt(b, int64(e.P), 10)
-	}
+	b = appendP(b, e.P)
 	pad(pWidth)
 	if e.To == goruntime.Waiting && e.Reason != "" {
 		b = append(b, printable(e.Reason)...)
@@ -108,6 +97,23 @@ func (t *textWriter) Event(e *event.Event, c gstate.Change) error {
 		b = b[:len(b)-1]
 	}
 	return t.line(append(b, '\n'))
+}
+
+func appendFor(b []byte, c *gstate.Change) []byte {
+	if !c.ForKnown {
+		return append(b, '-')
+	}
+	if c.ForAtLeast {
+		b = append(b, '>')
+	}
+	return appendDuration(b, c.For)
+}
+
+func appendP(b []byte, p int32) []byte {
+	if p == event.NoP {
+		return append(b, '-')
+	}
+	return strconv.AppendInt(b, int64(p), 10)
 }
 
 func appendProcessEvent(b []byte, e *event.Event) []byte {

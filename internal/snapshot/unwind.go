@@ -93,22 +93,15 @@ func (w *walker) info(pc uint64) unwindInfo {
 func (w *walker) stack(st start, mem []byte) walked {
 	out := walked{exact: st.exact, end: walkDeep}
 	w.pcs = w.pcs[:0]
-	pc, sp, lr, bp := st.pc-w.bias, st.sp, st.lr, st.bp
-	trap := false // the frame before was an injected call
-	at := func(addr uint64) (uint64, bool) {
-		off := addr - st.sp
-		if off > uint64(len(mem)) || uint64(len(mem))-off < 8 {
-			return 0, false
-		}
-		return binary.LittleEndian.Uint64(mem[off:]), true
-	}
+	f := frame{start: st, mem: mem, low: st.sp}
+	f.pc -= w.bias
 	for len(w.pcs) < maxFrames {
-		in := w.info(pc)
+		in := w.info(f.pc)
 		if in.kind&isCode == 0 {
 			out.end = walkUnknown
 			break
 		}
-		w.pcs = append(w.pcs, pc)
+		w.pcs = append(w.pcs, f.pc)
 		if in.kind&isTop != 0 {
 			out.end = walkTop
 			break
@@ -117,50 +110,72 @@ func (w *walker) stack(st start, mem []byte) walked {
 			out.end = walkInvalid
 			break
 		}
-		slot, next := sp+uint64(in.delta), sp+uint64(in.delta)+8
-		if w.arm {
-			slot, next = sp, sp+uint64(in.delta)
-		}
-		ra := lr
-		if !w.arm || in.delta > 0 || lr == 0 {
-			var ok bool
-			if ra, ok = at(slot); !ok {
-				out.end = walkShort
-				break
-			}
-			if st.hasBP && bp != 0 && bp+8 <= slot {
-				if bp+8 < slot {
-					out.fpMismatch = true
-				}
-				bp, _ = at(bp)
-			}
-		}
-		lr = 0
-		trap = in.kind&isInjected != 0
-		if pc == ra-w.bias && sp == next || next < sp {
-			out.end = walkInvalid
+		if end, ok := w.caller(&f, in); !ok {
+			out.end = end
 			break
-		}
-		pc, sp = ra-w.bias, next
-		if w.arm && trap {
-			// The signal handler has pushed the link register, and made the
-			// interrupted instruction the return address.
-			pushed, ok := at(sp)
-			if !ok {
-				out.end = walkShort
-				break
-			}
-			sp += 16
-			if w.info(pc).delta == 0 {
-				lr = pushed
-			}
 		}
 	}
 	if len(w.pcs) == 0 {
 		out.end = walkInvalid
 	}
-	out.pcs = w.pcs
+	out.pcs, out.fpMismatch = w.pcs, f.mismatch
 	return out
+}
+
+// frame is a frame of a stack while it is walked: its registers, with pc as linked.
+type frame struct {
+	start
+	mem      []byte
+	low      uint64 // the address of mem
+	mismatch bool   // a frame pointer met no return address
+}
+
+// at is the word at an address; ok is false if it was not read.
+func (f *frame) at(addr uint64) (word uint64, ok bool) {
+	off := addr - f.low
+	if off > uint64(len(f.mem)) || uint64(len(f.mem))-off < 8 {
+		return 0, false
+	}
+	return binary.LittleEndian.Uint64(f.mem[off:]), true
+}
+
+// caller goes on to the frame that has called this one. Without one ok is false, and end
+// says why.
+func (w *walker) caller(f *frame, in unwindInfo) (end walkEnd, ok bool) {
+	slot, next := f.sp+uint64(in.delta), f.sp+uint64(in.delta)+8
+	if w.arm {
+		slot, next = f.sp, f.sp+uint64(in.delta)
+	}
+	ra := f.lr
+	if !w.arm || in.delta > 0 || f.lr == 0 {
+		if ra, ok = f.at(slot); !ok {
+			return walkShort, false
+		}
+		if f.hasBP && f.bp != 0 && f.bp+8 <= slot {
+			if f.bp+8 < slot {
+				f.mismatch = true
+			}
+			f.bp, _ = f.at(f.bp)
+		}
+	}
+	f.lr = 0
+	if f.pc == ra-w.bias && f.sp == next || next < f.sp {
+		return walkInvalid, false
+	}
+	f.pc, f.sp = ra-w.bias, next
+	if w.arm && in.kind&isInjected != 0 {
+		// The signal handler has pushed the link register, and made the
+		// interrupted instruction the return address.
+		pushed, ok := f.at(f.sp)
+		if !ok {
+			return walkShort, false
+		}
+		f.sp += 16
+		if w.info(f.pc).delta == 0 {
+			f.lr = pushed
+		}
+	}
+	return 0, true
 }
 
 // call is a return address, and the function that was called.
