@@ -27,26 +27,15 @@ const (
 	namedRefs    = 4
 )
 
-// Text writes the objects and then the cycles for people.
+// Text writes the objects and then the cycles for people. Many objects that are alike
+// are one entry.
 func (r *Waiting) Text(w io.Writer) error {
 	b := buffer{w: w}
 	if r.Waiting == nil {
 		return nil
 	}
-	for i := range r.Waiting.Objects {
-		o := &r.Waiting.Objects[i]
-		if !r.shows(o) {
-			continue
-		}
-		line := append(appendObject(b.b, o), ": "...)
-		line = append(append(line, plural(len(o.Waiters), "goroutine")...), '\n')
-		for _, g := range r.fold(o) {
-			line = r.appendGroup(line, &g)
-		}
-		line = append(r.appendVerdict(append(line, "    "...), o), '\n', '\n')
-		if err := b.line(line); err != nil {
-			return err
-		}
+	if err := r.writeEntries(&b); err != nil {
+		return err
 	}
 	for i := range r.Waiting.Cycles {
 		if c := &r.Waiting.Cycles[i]; r.showsCycle(c) {

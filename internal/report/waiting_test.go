@@ -130,3 +130,36 @@ func TestWaitingWriteError(t *testing.T) {
 		t.Errorf("JSON: %v", err)
 	}
 }
+
+// TestWaitingAlike: objects of which the same can be said are one entry if they are
+// many, each goroutine counts once, and those that differ or are in a cycle stand alone.
+func TestWaitingAlike(t *testing.T) {
+	likes := func(n int, first uint64, refs ...dump.ObjectRef) (objects []dump.WaitObject) {
+		for i := range uint64(n) {
+			objects = append(objects, dump.WaitObject{
+				Kind: dump.KindChan, Addr: first + i, Chan: dump.ChanState{Elem: "main.answer" + escape, Senders: 1},
+				Waiters: []dump.Waiter{{G: 2 + int32(i%2), How: dump.HowSend}}, Refs: refs,
+			})
+		}
+		return objects
+	}
+	var w dump.Waiting
+	w.Objects = append(w.Objects, likes(5, 0x100)...)                                                         // alike
+	w.Objects = append(w.Objects, likes(4, 0x200, dump.ObjectRef{G: 0}, dump.ObjectRef{G: 7, Near: true})...) // alike, and others refer to them
+	w.Objects[6].Global, w.Objects[7].RefsMore = dump.GlobalExact, 3
+	closed := likes(3, 0x300) // alike, but few
+	for i := range closed {
+		closed[i].Chan.Closed = true
+	}
+	w.Objects = append(w.Objects, closed...)
+	w.Objects = append(w.Objects,
+		dump.WaitObject{Kind: dump.KindMutex, Addr: 0x400, Waiters: []dump.Waiter{{G: 8, How: dump.HowLock}}, Refs: []dump.ObjectRef{{G: 9}}},
+		dump.WaitObject{Kind: dump.KindMutex, Addr: 0x408, Waiters: []dump.Waiter{{G: 9, How: dump.HowLock}}, Refs: []dump.ObjectRef{{G: 8}}},
+	)
+	r := &Waiting{Dump: goroutines(), Waiting: dump.NewWaiting(&w)}
+	var out bytes.Buffer
+	if err := r.Text(&out); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Golden(t, filepath.Join("testdata", "waitingalike.txt.golden"), out.Bytes())
+}
