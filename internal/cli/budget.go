@@ -37,14 +37,20 @@ func overhead(text string, op operand) (float64, error) {
 	return percent / 100, nil
 }
 
-// budget pauses a session when it costs the target too much, and makes it go on.
+// budget leaves out stacks and pauses a session when it costs the target too much, and
+// makes it go on.
 type budget struct {
 	session *session
 	engine.Budget
 	share  float64
+	spares bool  // stacks have been left out
 	paused int64 // since then; 0 when it is not
 	gaps   uint64
 	gapped time.Duration // the time of the gaps that are over
+}
+
+func newBudget(s *session, share float64) budget {
+	return budget{session: s, share: share, Budget: *engine.NewBudget(share, s.opts.stacks)}
 }
 
 // errDear ends a trace that no pause could make cheap enough.
@@ -57,19 +63,26 @@ func (b *budget) keep(emit func(*event.Event) error) error {
 	if b.share >= noBudget || s.proc == nil {
 		return nil
 	}
-	cost, err := s.engine.Cost()
+	spent, err := b.spending()
 	if err != nil {
 		return err
 	}
-	cpu, err := s.proc.CPUTime()
-	if err != nil {
+	if spent.CPU, err = s.proc.CPUTime(); err != nil {
 		return nil // it has ended, and the session will notice
 	}
 	now, err := clock.Mono()
 	if err != nil {
 		return err
 	}
-	switch b.Step(now, cost.Total, cpu) {
+	switch b.Step(now, spent) {
+	case engine.DropStacks:
+		if !b.spares {
+			s.term.notef("note: doing without stacks now and then, as with them the trace costs the process more than %s of its CPU time; --max-overhead changes that", percent(b.share))
+		}
+		b.spares = true
+		return s.engine.TakeStacks(false)
+	case engine.TakeStacks:
+		return s.engine.TakeStacks(true)
 	case engine.Pause:
 		if b.gaps == 0 {
 			s.term.notef("note: pausing now and then, as the trace costs the process more than %s of its CPU time; --max-overhead changes that, --engine inline is cheaper", percent(b.share))
@@ -85,6 +98,21 @@ func (b *budget) keep(emit func(*event.Event) error) error {
 		return errDear
 	}
 	return nil
+}
+
+// spending is what the trace has cost so far.
+func (b *budget) spending() (engine.Spending, error) {
+	cost, err := b.session.engine.Cost()
+	if err != nil {
+		return engine.Spending{}, err
+	}
+	spent := engine.Spending{Cost: cost.Total, Stacks: cost.OfStacks(cost.Hits.Stacks)}
+	if !b.spares {
+		return spent, nil
+	}
+	stats, err := b.session.engine.Stats()
+	spent.Spared = cost.OfStacks(stats.NoStack.Budget)
+	return spent, err
 }
 
 // resume ends a pause, unless the process executes another program by now.

@@ -39,7 +39,7 @@ func startSession(t *terminal, op operand, o engineOptions) (*session, error) {
 		return nil, err
 	}
 	s := &session{term: t, opts: o}
-	s.budget = budget{session: s, share: share, Budget: *engine.NewBudget(share)}
+	s.budget = newBudget(s, share)
 	if err := s.start(op); err != nil {
 		return nil, errors.Join(err, s.abandon())
 	}

@@ -3,19 +3,32 @@ package engine
 import "time"
 
 // Budget keeps the cost of a trace below a share of the CPU time that the target uses: it
-// says when to pause and when to go on. What the target uses earns, what the trace costs
-// spends; with nothing left the trace pauses, until enough has been earned for it to be worth
-// while. It is a pure function of what it is told.
+// says when to leave out stacks, when to pause, and when to go on. What the target uses
+// earns, what the trace costs spends. With nothing left the trace first does without stacks,
+// if that is where much of the cost comes from; otherwise it pauses, until enough has been
+// earned for it to be worth while. A Budget is a pure function of what it is told.
 type Budget struct {
-	share  float64 // of the target's CPU time
-	credit float64 // ns of cost that may still be caused
-	begun  bool
-	cost   time.Duration // at the last Step
-	cpu    time.Duration
+	share  float64  // of the target's CPU time
+	stacks bool     // the trace takes stacks
+	spared bool     // it would, but for the budget
+	credit float64  // ns of cost that may still be caused
+	begun  bool     // there was a Step
+	last   Spending // at the last Step
 	now    int64
-	paused int64   // since then; 0 when tracing
-	rate   float64 // ns earned in a ns, lately
-	spends float64 // ns spent in a ns, in the last step; negative: not known yet
+	paused int64    // since then; 0 when tracing
+	rate   float64  // ns earned in a ns, lately
+	spends float64  // ns spent in a ns, in the last step; negative: not known yet
+	traced float64  // the same, in the last step that was not in a pause
+	calm   Spending // when stacks were left out, or at the end of the last pause or trial
+	since  int64    // that moment
+}
+
+// Spending is what a trace and its target have come to since the trace began.
+type Spending struct {
+	Cost   time.Duration // of the trace, in CPU time of the target
+	Stacks time.Duration // the part of it that went into stacks
+	Spared time.Duration // what the stacks that were left out would have cost
+	CPU    time.Duration // that the target used, the cost included
 }
 
 const (
@@ -27,6 +40,14 @@ const (
 	atLeast, atMost = 100 * time.Millisecond, 5 * time.Second
 	// soonest and latest bound the time to the next step.
 	soonest, latest = 5 * time.Millisecond, 50 * time.Millisecond
+	// worthwhile is the part of the cost from which on it helps to leave out stacks. Where
+	// it is smaller, as at a uprobe whose trap costs ten times as much as a stack, the trace
+	// would pause nearly as often and have no stacks besides.
+	worthwhile = 0.2
+	// trial is for how long the stacks would have to have been cheap enough, by a margin,
+	// before they are taken again.
+	trial  = 10 * time.Second
+	margin = 0.8
 )
 
 // Verdict is what is to be done with a trace.
@@ -34,22 +55,28 @@ type Verdict int
 
 // The verdicts.
 const (
-	GoOn   Verdict = iota // as it is
-	Pause                 // now
-	Resume                // now
-	GiveUp                // no pause would be long enough
+	GoOn       Verdict = iota // as it is
+	DropStacks                // now: go on without
+	TakeStacks                // now: go on with them again
+	Pause                     // now
+	Resume                    // now
+	GiveUp                    // no pause would be long enough
 )
 
-// NewBudget makes a budget of a share, from 0 to 1. With 1 and more there is none.
-func NewBudget(share float64) *Budget { return &Budget{share: share, spends: -1} }
+// NewBudget makes a budget of a share, from 0 to 1, for a trace that takes stacks or does
+// not. With a share of 1 and more there is none.
+func NewBudget(share float64, stacks bool) *Budget {
+	return &Budget{share: share, stacks: stacks, spends: -1}
+}
 
-// Step takes what the trace has cost and what the target has used since the beginning, at
-// the moment now (CLOCK_MONOTONIC, ns), and says what is to be done. It is to be called
-// again after Next, also in a pause. The caller must do as it says.
-func (b *Budget) Step(now int64, cost, cpu time.Duration) Verdict {
-	spent, earned, elapsed := float64(cost-b.cost), b.share*float64(cpu-b.cpu), float64(now-b.now)
+// Step takes what the trace has come to at the moment now (CLOCK_MONOTONIC, ns), and says
+// what is to be done. It is to be called again after Next, also in a pause. The caller must
+// do as it says.
+func (b *Budget) Step(now int64, s Spending) Verdict {
+	spent, earned, elapsed := float64(s.Cost-b.last.Cost), b.share*float64(s.CPU-b.last.CPU), float64(now-b.now)
+	onStacks := float64(s.Stacks - b.last.Stacks)
 	first := !b.begun
-	b.begun, b.cost, b.cpu, b.now = true, cost, cpu, now
+	b.begun, b.last, b.now = true, s, now
 	if b.share >= 1 || first || elapsed <= 0 {
 		return GoOn
 	}
@@ -59,12 +86,19 @@ func (b *Budget) Step(now int64, cost, cpu time.Duration) Verdict {
 	b.rate += (earned/elapsed - b.rate) * min(1, elapsed/float64(window))
 	b.credit = min(b.credit+earned-spent, b.rate*float64(window)/2)
 	if b.paused != 0 {
-		return b.pausing(now)
+		return b.pausing()
 	}
 	b.spends = spent / elapsed
+	b.traced = b.spends
 	switch {
 	case b.credit >= 0:
-		return GoOn
+		return b.tracing()
+	case b.spared && spent <= earned:
+		return GoOn // to leave out the stacks was enough: what was overspent comes in again
+	case b.stacks && !b.spared && onStacks >= worthwhile*spent:
+		b.spared, b.spends = true, -1
+		b.settle()
+		return DropStacks
 	case b.rate > 0 && -b.credit > b.rate*float64(atMost):
 		return GiveUp
 	}
@@ -73,15 +107,35 @@ func (b *Budget) Step(now int64, cost, cpu time.Duration) Verdict {
 }
 
 // pausing is Step's verdict in a pause.
-func (b *Budget) pausing(now int64) Verdict {
-	waited := time.Duration(now - b.paused)
+func (b *Budget) pausing() Verdict {
+	waited := time.Duration(b.now - b.paused)
 	if waited < atLeast || b.credit < b.rate*float64(window)/4 && waited < atMost {
 		return GoOn
 	}
 	b.paused, b.spends = 0, -1
 	b.credit = max(0, b.credit)
+	b.settle()
 	return Resume
 }
+
+// tracing is Step's verdict while there is credit: to take stacks again where they would have
+// been cheap enough for long.
+func (b *Budget) tracing() Verdict {
+	if !b.spared || b.now-b.since < int64(trial) {
+		return GoOn
+	}
+	would := b.last.Cost - b.calm.Cost + b.last.Spared - b.calm.Spared
+	allowed := margin * b.share * float64(b.last.CPU-b.calm.CPU)
+	b.settle()
+	if float64(would) > allowed {
+		return GoOn
+	}
+	b.spared, b.spends = false, -1
+	return TakeStacks
+}
+
+// settle begins the time that tracing looks at.
+func (b *Budget) settle() { b.calm, b.since = b.last, b.now }
 
 // Next is how long to wait until the next Step: the more is spent, the sooner.
 func (b *Budget) Next() time.Duration {
@@ -95,4 +149,14 @@ func (b *Budget) Next() time.Duration {
 	}
 	left := time.Duration(b.credit / (b.spends - b.rate) / 2)
 	return max(soonest, min(left, latest))
+}
+
+// Reserve is for how long the trace could go on without a Step and spend no more than half of
+// what is left, if it costs what it did when it was last looked at.
+func (b *Budget) Reserve() time.Duration {
+	dear := b.traced - b.rate
+	if b.share >= 1 || dear <= 0 {
+		return window
+	}
+	return time.Duration(min(float64(window), max(0, b.credit)/2/dear))
 }

@@ -14,6 +14,17 @@ type simulation struct {
 	traced     time.Duration
 	pauses     int
 	worst      float64 // share of the cost in a second
+
+	// with stacks, it spends another share on those
+	walks          float64
+	spares         bool
+	stacks, spared time.Duration
+	turns          int // how often stacks were left out or taken again
+}
+
+// spending is what the trace has come to by now.
+func (s *simulation) spending() Spending {
+	return Spending{Cost: s.cost, Stacks: s.stacks, Spared: s.spared, CPU: s.cpu}
 }
 
 // run lets the budget decide for so long; it returns false when that gave up.
@@ -30,7 +41,13 @@ func (s *simulation) run(b *Budget, d time.Duration) bool {
 		used := time.Duration(float64(step) * s.cpus)
 		s.cpu += used
 		if tracing {
-			s.cost += time.Duration(float64(used) * s.dear)
+			walked := time.Duration(float64(used) * s.walks)
+			if s.cost += time.Duration(float64(used) * s.dear); s.spares {
+				s.spared += walked
+			} else {
+				s.cost += walked
+				s.stacks += walked
+			}
 			s.traced += step
 		}
 		past = append(past, moment{s.now, s.cost, s.cpu})
@@ -40,12 +57,15 @@ func (s *simulation) run(b *Budget, d time.Duration) bool {
 		if s.now-past[0].now > int64(9*time.Second/10) && s.cpu > past[0].cpu {
 			s.worst = max(s.worst, float64(s.cost-past[0].cost)/float64(s.cpu-past[0].cpu))
 		}
-		switch b.Step(s.now, s.cost, s.cpu) {
+		switch b.Step(s.now, s.spending()) {
 		case Pause:
 			tracing = false
 			s.pauses++
 		case Resume:
 			tracing = true
+		case DropStacks, TakeStacks:
+			s.spares = !s.spares
+			s.turns++
 		case GiveUp:
 			return false
 		}
@@ -73,7 +93,7 @@ func TestBudget(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := simulation{cpus: tt.cpus, dear: tt.dear, now: 1}
-			ok := s.run(NewBudget(tt.share), time.Minute)
+			ok := s.run(NewBudget(tt.share, false), time.Minute)
 			if ok == tt.gaveUp {
 				t.Fatalf("gave up: %v, want %v, after %v of cost in %v", !ok, tt.gaveUp, s.cost, s.cpu)
 			}
@@ -96,7 +116,7 @@ func TestBudget(t *testing.T) {
 
 // A trace that was cheap and becomes dear is paused before a second is over.
 func TestBudgetTurns(t *testing.T) {
-	b := NewBudget(0.05)
+	b := NewBudget(0.05, false)
 	s := simulation{cpus: 2, dear: 0.001, now: 1}
 	s.run(b, 10*time.Second)
 	if s.pauses != 0 {
@@ -107,5 +127,81 @@ func TestBudgetTurns(t *testing.T) {
 	s.run(b, time.Second)
 	if share := (s.cost - before).Seconds() / (s.cpu - used).Seconds(); s.pauses == 0 || share > 0.1 {
 		t.Errorf("%d pauses, %.3f of the second after the turn", s.pauses, share)
+	}
+}
+
+// Stacks are left out before the trace pauses, where that helps, and come back when there has
+// been room for them for long.
+func TestBudgetStacks(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		dear, walks float64
+		spares      bool
+		pauses      bool
+		turns       int
+	}{
+		{"cheap enough", 0.01, 0.02, false, false, 0},
+		{"too dear with stacks only", 0.02, 0.06, true, false, 1},
+		{"just fits, without a margin", 0.02, 0.025, false, false, 0},
+		{"too dear with and without", 0.1, 0.1, true, true, 1},
+		{"stacks are not what costs", 0.9, 0.05, false, true, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := simulation{cpus: 2, dear: tt.dear, walks: tt.walks, now: 1}
+			b := NewBudget(0.05, true)
+			if !s.run(b, time.Minute) {
+				t.Fatal("gave up")
+			}
+			if s.spares != tt.spares || (s.pauses > 0) != tt.pauses || s.turns != tt.turns {
+				t.Errorf("without stacks: %v after %d turns, %d pauses; want %v after %d, pauses %v", s.spares, s.turns, s.pauses, tt.spares, tt.turns, tt.pauses)
+			}
+			if s.worst > 2*0.05 {
+				t.Errorf("%.3f in the worst second", s.worst)
+			}
+		})
+	}
+}
+
+func TestBudgetStacksComeBack(t *testing.T) {
+	s := simulation{cpus: 2, dear: 0.02, walks: 0.06, now: 1}
+	b := NewBudget(0.05, true)
+	s.run(b, 30*time.Second)
+	if !s.spares {
+		t.Fatal("stacks are too dear and were not left out")
+	}
+	s.walks = 0.025 // 0.045 in all: it would fit, but for the margin
+	s.run(b, 30*time.Second)
+	if !s.spares {
+		t.Error("stacks came back to where there is hardly room")
+	}
+	s.walks = 0.01
+	s.run(b, 9*time.Second)
+	if !s.spares {
+		t.Error("stacks came back at once")
+	}
+	s.run(b, 21*time.Second)
+	if s.spares || s.pauses != 0 || s.turns != 2 {
+		t.Errorf("without stacks: %v after %d turns, %d pauses; they have been cheap for half a minute", s.spares, s.turns, s.pauses)
+	}
+}
+
+// What a Budget reserves can be spent without a Step, and nothing is reserved of a debt.
+func TestBudgetReserve(t *testing.T) {
+	b := NewBudget(0.05, false)
+	s := simulation{cpus: 2, dear: 0.9, now: 1}
+	s.run(b, 20*time.Second)
+	for b.paused != 0 || b.credit < b.rate*float64(window)/8 { // up to the end of a pause
+		s.run(b, time.Nanosecond)
+	}
+	d := b.Reserve()
+	if left := b.credit - float64(d)*(0.9*2-0.1); d < time.Millisecond || left < 0.4*b.credit {
+		t.Errorf("%v reserved of %v: %v left", d, time.Duration(b.credit), time.Duration(left))
+	}
+	b.credit = -1
+	if d := b.Reserve(); d != 0 {
+		t.Errorf("%v reserved of a debt", d)
+	}
+	if d := NewBudget(1, false).Reserve(); d != window {
+		t.Errorf("%v without a budget", d)
 	}
 }

@@ -38,6 +38,11 @@ type Engine interface {
 	// nil if there is none. The slice must not be changed.
 	Stack(id uint32) []event.Location
 
+	// TakeStacks makes a trace that was begun with stacks go on without, or with them
+	// again. Each event that then has none is counted (NoStack.Budget). Of a trace that
+	// was begun without it changes nothing.
+	TakeStacks(take bool) error
+
 	// Pause makes the trace cost the target next to nothing until Resume. What was
 	// made before it can still be polled; of what is made meanwhile nothing is known.
 	// The caller tells of that with an [event.Gap].
@@ -73,7 +78,11 @@ type Stats struct {
 type NoStack struct {
 	Full   uint64 // there are more stacks than can be told apart
 	Unread uint64 // the stack's memory was not readable, or not what it has to be
+	Budget uint64 // it was left out, to spare the target: see Engine.TakeStacks
 }
+
+// Total is the sum over all causes.
+func (n NoStack) Total() uint64 { return n.Full + n.Unread + n.Budget }
 
 // Lost counts the changes of status that could not be emitted, by cause.
 type Lost struct {
@@ -95,4 +104,5 @@ type Hits struct {
 	Uprobes  uint64 // traps into the kernel
 	Syscalls uint64 // tracepoint programs run at the target's system calls
 	Inline   uint64 // passes through code of ours in the target
+	Stacks   uint64 // of all these, those in which a stack was walked
 }

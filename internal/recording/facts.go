@@ -114,12 +114,13 @@ func counts(t *stream.Totals) []*uint64 {
 		&l.RingFull, &l.ReadFault, &l.Recursion, &l.Processes, &l.NoRing, &l.Corrupt,
 		&h.Uprobes, &h.Syscalls, &h.Inline, &t.Gaps,
 		&t.NoStack.Full, &t.NoStack.Unread,
+		&t.NoStack.Budget, &h.Stacks,
 	}
 }
 
 // prices are the fractions of totals.
 func prices(t *stream.Totals) []*float64 {
-	return []*float64{&t.Cost.NsPerUprobe, &t.Cost.NsPerSyscall, &t.Cost.NsPerInline}
+	return []*float64{&t.Cost.NsPerUprobe, &t.Cost.NsPerSyscall, &t.Cost.NsPerInline, &t.Cost.NsPerStack}
 }
 
 func appendTotals(b []byte, t *stream.Totals) []byte {

@@ -140,11 +140,11 @@ func TestBase(t *testing.T) {
 	}
 	want := stream.Totals{Now: begin + 9, TargetCPU: 3, Paused: 3, Gaps: 3}
 	for _, f := range []*uint64{&want.Lost.RingFull, &want.Lost.ReadFault, &want.Lost.Recursion, &want.Lost.Processes, &want.Lost.NoRing, &want.Lost.Corrupt,
-		&want.Cost.Hits.Uprobes, &want.Cost.Hits.Syscalls, &want.Cost.Hits.Inline, &want.NoStack.Full, &want.NoStack.Unread} {
+		&want.Cost.Hits.Uprobes, &want.Cost.Hits.Syscalls, &want.Cost.Hits.Inline, &want.NoStack.Full, &want.NoStack.Unread, &want.NoStack.Budget, &want.Cost.Hits.Stacks} {
 		*f = 3
 	}
 	want.Cost.Total = 3
-	want.Cost.NsPerUprobe, want.Cost.NsPerSyscall, want.Cost.NsPerInline = before.Cost.NsPerUprobe, before.Cost.NsPerSyscall, before.Cost.NsPerInline
+	want.Cost.NsPerUprobe, want.Cost.NsPerSyscall, want.Cost.NsPerInline, want.Cost.NsPerStack = before.Cost.NsPerUprobe, before.Cost.NsPerSyscall, before.Cost.NsPerInline, before.Cost.NsPerStack
 	if got.totals != want {
 		t.Errorf("totals %+v\nwant %+v", got.totals, want)
 	}

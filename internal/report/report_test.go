@@ -130,7 +130,7 @@ func TestSummary(t *testing.T) {
 	s := Summary{
 		Engine: "ebpf", GoVersion: "go1.26.8", Duration: 5003 * time.Millisecond, Events: 12345, Goroutines: 34, Seeded: 20,
 		Lost:      engine.Lost{RingFull: 7, ReadFault: 1},
-		Cost:      engine.NewCost(engine.Hits{Uprobes: 12000, Syscalls: 400}, 5000, 150),
+		Cost:      engine.NewCost(engine.Hits{Uprobes: 12000, Syscalls: 400}, 5000, 150, 0),
 		TargetCPU: time.Second,
 	}
 	want := "12345 events of 34 goroutines in 5.003s, 8 lost (7 ring full, 1 memory not readable), 0 violations; cost the target about 60.06ms of CPU, 6.0 % of what it used"

@@ -45,15 +45,15 @@ func TestTextStacks(t *testing.T) {
 
 // Events without the stack that they should have are in the summary, if there are any.
 func TestSummaryNoStack(t *testing.T) {
-	s := Summary{Events: 9, NoStack: engine.NoStack{Full: 3, Unread: 4}}
+	s := Summary{Events: 9, NoStack: engine.NoStack{Full: 3, Unread: 4, Budget: 5}}
 	line, err := s.JSON()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := `"no_stack":{"full":3,"unread":4}`; !strings.Contains(string(line), want) {
+	if want := `"no_stack":{"full":3,"unread":4,"budget":5}`; !strings.Contains(string(line), want) {
 		t.Errorf("%s has no %s", line, want)
 	}
-	if want := "; 7 without their stack (3 for too many stacks, 4 not readable)"; !strings.Contains(s.Text(), want) {
+	if want := "; 12 without their stack (3 for too many stacks, 4 not readable, 5 to spare the target)"; !strings.Contains(s.Text(), want) {
 		t.Errorf("%q has no %q", s.Text(), want)
 	}
 	s.NoStack = engine.NoStack{}

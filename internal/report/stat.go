@@ -37,6 +37,7 @@ func Since(now, before stream.Totals) stream.Totals {
 	d.Cost.Hits.Uprobes -= before.Cost.Hits.Uprobes
 	d.Cost.Hits.Syscalls -= before.Cost.Hits.Syscalls
 	d.Cost.Hits.Inline -= before.Cost.Hits.Inline
+	d.Cost.Hits.Stacks -= before.Cost.Hits.Stacks
 	d.Cost.Total = max(0, now.Cost.Total-before.Cost.Total)
 	d.Gaps -= before.Gaps
 	d.Paused -= before.Paused

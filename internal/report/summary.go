@@ -40,8 +40,8 @@ func (s *Summary) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s of %s in %s, %s, %s", plural(int(s.Events), "event"), plural(int(s.Goroutines), "goroutine"),
 		round(s.Duration), lostText(s.Lost), plural(int(s.Violations), "violation"))
-	if n := s.NoStack.Full + s.NoStack.Unread; n > 0 {
-		fmt.Fprintf(&b, "; %d without their stack (%d for too many stacks, %d not readable)", n, s.NoStack.Full, s.NoStack.Unread)
+	if text := noStackText(s.NoStack); text != "" {
+		b.WriteString("; " + text)
 	}
 	if s.Gaps > 0 {
 		fmt.Fprintf(&b, "; paused %s, for %s, to spare the target", plural(int(s.Gaps), "time"), round(s.Paused))
@@ -50,6 +50,18 @@ func (s *Summary) Text() string {
 		b.WriteString("; cost the target " + cost)
 	}
 	return b.String()
+}
+
+// noStackText says of how many events the stack is missing and why; "" if of none.
+func noStackText(n engine.NoStack) string {
+	if n.Total() == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("%d without their stack (%d for too many stacks, %d not readable", n.Total(), n.Full, n.Unread)
+	if n.Budget > 0 {
+		text += fmt.Sprintf(", %d to spare the target", n.Budget)
+	}
+	return text + ")"
 }
 
 // costText says what the trace cost the target; "" if that was not measured.
@@ -131,6 +143,7 @@ type jsonLost struct {
 type noStack struct {
 	Full   uint64 `json:"full"`
 	Unread uint64 `json:"unread"`
+	Budget uint64 `json:"budget"`
 }
 
 type jsonCost struct {
@@ -140,6 +153,8 @@ type jsonCost struct {
 	NsPerUprobe  int64    `json:"ns_per_uprobe_hit"`
 	NsPerSyscall int64    `json:"ns_per_syscall_hit"`
 	NsPerInline  float64  `json:"ns_per_inline_hit"`
+	Stacks       uint64   `json:"stacks,omitempty"`
+	NsPerStack   float64  `json:"ns_per_stack,omitempty"`
 	TotalNs      int64    `json:"total_ns"`
 	TargetCPUNs  int64    `json:"target_cpu_ns"`
 	Share        *float64 `json:"share"` // null when the target's CPU time is unknown
@@ -167,6 +182,7 @@ func (s *Summary) jsonCost() jsonCost {
 	j := jsonCost{
 		UprobeHits: c.Hits.Uprobes, SyscallHits: c.Hits.Syscalls, InlineHits: c.Hits.Inline,
 		NsPerUprobe: int64(c.NsPerUprobe), NsPerSyscall: int64(c.NsPerSyscall), NsPerInline: c.NsPerInline,
+		Stacks: c.Hits.Stacks, NsPerStack: c.NsPerStack,
 		TotalNs: int64(c.Total), TargetCPUNs: int64(s.TargetCPU),
 	}
 	if share, ok := s.share(); ok {

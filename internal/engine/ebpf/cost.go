@@ -15,14 +15,16 @@ import (
 	"gopherscope/internal/gobinary"
 )
 
-// costMeter measures what one hit costs, in two parts. The trap into the kernel
+// costMeter measures what one hit costs, in three parts. The trap into the kernel
 // and back is measured on a function of this process, with a program that does
 // nothing, at the kind of instruction that is probed in the target. The run time
 // of the programs is the kernel's own measurement, taken in the target while
-// the first hits come (bpf(2), BPF_ENABLE_STATS): it costs the target some tens
-// of ns a hit, so it is switched off after statsWindow.
+// the first hits come (bpf(2), BPF_ENABLE_STATS), and what of it goes into stacks
+// is that of the programs themselves: it costs the target some tens of ns a hit,
+// so it is switched off after statsWindow.
 type costMeter struct {
 	uprobes, tracepoints []*ebpf.Program
+	timer                *stackTimer // nil without stacks
 
 	done   chan struct{} // closed when trap and err are set
 	trapNs float64
@@ -30,20 +32,21 @@ type costMeter struct {
 
 	mu    sync.Mutex
 	stats io.Closer // nil when the kernel's measurement is off
-	timer *time.Timer
+	end   *time.Timer
 }
 
 // statsWindow is how long the kernel measures the programs' run time.
 const statsWindow = 500 * time.Millisecond
 
-func startCostMeter(uprobes, tracepoints []*ebpf.Program, multi bool) *costMeter {
-	m := &costMeter{uprobes: uprobes, tracepoints: tracepoints, done: make(chan struct{})}
+func startCostMeter(uprobes, tracepoints []*ebpf.Program, multi bool, timer *stackTimer) *costMeter {
+	m := &costMeter{uprobes: uprobes, tracepoints: tracepoints, timer: timer, done: make(chan struct{})}
 	// Without permission for it (CAP_SYS_ADMIN) the programs count as free: they
 	// take a tenth of what the trap does.
 	if stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME)); err == nil {
 		m.stats = stats
-		m.timer = time.AfterFunc(statsWindow, m.stopStats)
 	}
+	timer.switchTo(true)
+	m.end = time.AfterFunc(statsWindow, m.stopStats)
 	go func() {
 		defer close(m.done)
 		m.trapNs, m.err = trapCost(multi)
@@ -56,23 +59,85 @@ func startCostMeter(uprobes, tracepoints []*ebpf.Program, multi bool) *costMeter
 func (m *costMeter) stopStats() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.timer.switchTo(false)
 	if m.stats != nil {
 		m.stats.Close()
 		m.stats = nil
 	}
 }
 
-// measured is the cost in ns of one uprobe hit and of one tracepoint hit.
-func (m *costMeter) measured() (perUprobe, perTracepoint float64, err error) {
-	<-m.done
-	if m.err != nil {
-		return 0, 0, m.err
-	}
-	return m.trapNs + runtimeNs(m.uprobes), runtimeNs(m.tracepoints), nil
+// prices are what each costs, in ns.
+type prices struct {
+	uprobe, syscall float64 // a hit without its stack
+	stack           float64
 }
 
-// runtimeNs is the mean run time of the programs, 0 if none was measured.
-func runtimeNs(progs []*ebpf.Program) float64 {
+// measured is what was found out so far.
+func (m *costMeter) measured() (prices, error) {
+	<-m.done
+	if m.err != nil {
+		return prices{}, m.err
+	}
+	s, err := m.timer.read()
+	if err != nil {
+		return prices{}, err
+	}
+	return prices{
+		uprobe:  m.trapNs + runtimeNs(m.uprobes, s.inUprobes),
+		syscall: runtimeNs(m.tracepoints, s.inTracepoints),
+		stack:   s.each,
+	}, nil
+}
+
+// stackTimer makes the programs measure what their stacks take: see take in bpf/stack.h.
+// Nil is that of a trace without stacks.
+type stackTimer struct {
+	on       *ebpf.Variable
+	counters *ebpf.Map
+}
+
+// stackTimes are what a stackTimer has measured.
+type stackTimes struct {
+	each float64 // ns of a stack; 0 if none was timed
+	// ns of all that were timed and of timing them, as a part of the programs' run times
+	inUprobes, inTracepoints uint64
+}
+
+// switchTo begins or ends the measurement. That it cannot be switched off does no harm, but
+// that every stack takes some tens of ns more; it can fail with the map gone only.
+func (s *stackTimer) switchTo(on bool) {
+	if s == nil {
+		return
+	}
+	v := uint8(0)
+	if on {
+		v = 1
+	}
+	_ = s.on.Set(v)
+}
+
+func (s *stackTimer) read() (t stackTimes, err error) {
+	if s == nil {
+		return t, nil
+	}
+	var n, clock uint64
+	for which, to := range map[gtraceCounter]*uint64{
+		gtraceCounterTIMED_STACK: &n, gtraceCounterNS_CLOCK: &clock,
+		gtraceCounterNS_UPROBE_STACK: &t.inUprobes, gtraceCounterNS_SYSCALL_STACK: &t.inTracepoints,
+	} {
+		if *to, err = counted(s.counters, which); err != nil {
+			return t, err
+		}
+	}
+	if n > 0 {
+		t.each = max(0, float64(t.inUprobes+t.inTracepoints)-float64(clock)) / float64(n)
+	}
+	return t, nil
+}
+
+// runtimeNs is the mean run time of the programs, less what of all of it went into stacks;
+// 0 if none was measured.
+func runtimeNs(progs []*ebpf.Program, stacks uint64) float64 {
 	var total time.Duration
 	var runs uint64
 	for _, p := range progs {
@@ -84,15 +149,13 @@ func runtimeNs(progs []*ebpf.Program) float64 {
 	if runs == 0 {
 		return 0
 	}
-	return float64(total) / float64(runs)
+	return max(0, float64(total)-float64(stacks)) / float64(runs)
 }
 
 // Close ends the measurement.
 func (m *costMeter) Close() {
 	<-m.done
-	if m.timer != nil {
-		m.timer.Stop()
-	}
+	m.end.Stop()
 	m.stopStats()
 }
 

@@ -114,8 +114,16 @@ func (e *Engine) start(t *target.Target, opts *Options) error {
 	if err := e.probes.attach(&e.objs, t, e.exe, e.sites, e.multi); err != nil {
 		return err
 	}
-	e.cost = startCostMeter(e.uprobePrograms(), e.tracepointPrograms(), e.multi)
+	e.cost = startCostMeter(e.uprobePrograms(), e.tracepointPrograms(), e.multi, e.stackTimer(opts))
 	return e.enable(1)
+}
+
+// stackTimer measures what a stack costs; nil without stacks.
+func (e *Engine) stackTimer(opts *Options) *stackTimer {
+	if !opts.Stacks {
+		return nil
+	}
+	return &stackTimer{on: e.objs.StacksTimed, counters: e.objs.Counters}
 }
 
 // load puts programs and maps into the kernel, with the target's constants.
@@ -295,6 +303,21 @@ func (e *Engine) Stack(id uint32) []event.Location { return e.stacks.frames(id) 
 // Stop implements engine.Engine.
 func (e *Engine) Stop() error { return e.enable(0) }
 
+// TakeStacks implements engine.Engine.
+func (e *Engine) TakeStacks(take bool) error {
+	if e.stacks == nil {
+		return nil
+	}
+	off := uint8(1)
+	if take {
+		off = 0
+	}
+	if err := e.objs.StacksOff.Set(off); err != nil {
+		return fmt.Errorf("set stacks_off: %w", err)
+	}
+	return nil
+}
+
 // Pause implements engine.Engine: as long as there is a uprobe in its code, the target
 // traps. The programs that are not in the target stay.
 func (e *Engine) Pause() error { return errors.Join(e.enable(0), e.probes.Close()) }
@@ -330,15 +353,15 @@ func (e *Engine) Stats() (engine.Stats, error) {
 		{gtraceCounterLOST_PROCESSES, &s.Lost.Processes},
 		{gtraceCounterNO_STACK_ROOM, &s.NoStack.Full},
 		{gtraceCounterNO_STACK_READ, &s.NoStack.Unread},
+		{gtraceCounterNO_STACK_BUDGET, &s.NoStack.Budget},
+		{gtraceCounterCOUNT_STACK, &s.Hits.Stacks},
 	}
 	for _, c := range counters {
-		var perCPU []uint64
-		if err := e.objs.Counters.Lookup(uint32(c.key), &perCPU); err != nil {
-			return s, fmt.Errorf("read counters: %w", err)
+		n, err := counted(e.objs.Counters, c.key)
+		if err != nil {
+			return s, err
 		}
-		for _, n := range perCPU {
-			*c.to += n
-		}
+		*c.to = n
 	}
 	if e.stacks != nil {
 		s.NoStack.Full += e.stacks.table.Full()
@@ -350,6 +373,18 @@ func (e *Engine) Stats() (engine.Stats, error) {
 		}
 	}
 	return s, nil
+}
+
+// counted is a counter's sum over all CPUs.
+func counted(counters *ebpf.Map, which gtraceCounter) (sum uint64, err error) {
+	var perCPU []uint64
+	if err := counters.Lookup(uint32(which), &perCPU); err != nil {
+		return 0, fmt.Errorf("read counters: %w", err)
+	}
+	for _, n := range perCPU {
+		sum += n
+	}
+	return sum, nil
 }
 
 func (e *Engine) uprobePrograms() []*ebpf.Program {
@@ -367,11 +402,11 @@ func (e *Engine) Cost() (engine.Cost, error) {
 	if err != nil {
 		return engine.Cost{}, err
 	}
-	perUprobe, perSyscall, err := e.cost.measured()
+	p, err := e.cost.measured()
 	if err != nil {
 		return engine.Cost{}, err
 	}
-	return engine.NewCost(stats.Hits, perUprobe, perSyscall), nil
+	return engine.NewCost(stats.Hits, p.uprobe, p.syscall, p.stack), nil
 }
 
 // Close implements engine.Engine.

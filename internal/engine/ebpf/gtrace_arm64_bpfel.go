@@ -16,15 +16,21 @@ import (
 type gtraceCounter uint32
 
 const (
-	gtraceCounterCOUNT_UPROBE    gtraceCounter = 0
-	gtraceCounterCOUNT_SYSCALL   gtraceCounter = 1
-	gtraceCounterCOUNT_EVENTS    gtraceCounter = 2
-	gtraceCounterLOST_RING_FULL  gtraceCounter = 3
-	gtraceCounterLOST_READ_FAULT gtraceCounter = 4
-	gtraceCounterLOST_PROCESSES  gtraceCounter = 5
-	gtraceCounterNO_STACK_ROOM   gtraceCounter = 6
-	gtraceCounterNO_STACK_READ   gtraceCounter = 7
-	gtraceCounterCOUNTERS        gtraceCounter = 8
+	gtraceCounterCOUNT_UPROBE     gtraceCounter = 0
+	gtraceCounterCOUNT_SYSCALL    gtraceCounter = 1
+	gtraceCounterCOUNT_EVENTS     gtraceCounter = 2
+	gtraceCounterLOST_RING_FULL   gtraceCounter = 3
+	gtraceCounterLOST_READ_FAULT  gtraceCounter = 4
+	gtraceCounterLOST_PROCESSES   gtraceCounter = 5
+	gtraceCounterNO_STACK_ROOM    gtraceCounter = 6
+	gtraceCounterNO_STACK_READ    gtraceCounter = 7
+	gtraceCounterNO_STACK_BUDGET  gtraceCounter = 8
+	gtraceCounterCOUNT_STACK      gtraceCounter = 9
+	gtraceCounterTIMED_STACK      gtraceCounter = 10
+	gtraceCounterNS_UPROBE_STACK  gtraceCounter = 11
+	gtraceCounterNS_SYSCALL_STACK gtraceCounter = 12
+	gtraceCounterNS_CLOCK         gtraceCounter = 13
+	gtraceCounterCOUNTERS         gtraceCounter = 14
 )
 
 type gtraceKind uint32
@@ -101,7 +107,9 @@ const (
 	gtraceVarScope        = "scope"
 	gtraceVarStackRecords = "stack_records"
 	gtraceVarStackSeed    = "stack_seed"
+	gtraceVarStacksOff    = "stacks_off"
 	gtraceVarStacksOn     = "stacks_on"
+	gtraceVarStacksTimed  = "stacks_timed"
 )
 
 // loadGtrace returns the embedded CollectionSpec for gtrace.
@@ -177,7 +185,9 @@ type gtraceVariableSpecs struct {
 	Scope        *ebpf.VariableSpec `ebpf:"scope"`
 	StackRecords *ebpf.VariableSpec `ebpf:"stack_records"`
 	StackSeed    *ebpf.VariableSpec `ebpf:"stack_seed"`
+	StacksOff    *ebpf.VariableSpec `ebpf:"stacks_off"`
 	StacksOn     *ebpf.VariableSpec `ebpf:"stacks_on"`
+	StacksTimed  *ebpf.VariableSpec `ebpf:"stacks_timed"`
 }
 
 // gtraceObjects contains all objects after they have been loaded into the kernel.
@@ -227,7 +237,9 @@ type gtraceVariables struct {
 	Scope        *ebpf.Variable `ebpf:"scope"`
 	StackRecords *ebpf.Variable `ebpf:"stack_records"`
 	StackSeed    *ebpf.Variable `ebpf:"stack_seed"`
+	StacksOff    *ebpf.Variable `ebpf:"stacks_off"`
 	StacksOn     *ebpf.Variable `ebpf:"stacks_on"`
+	StacksTimed  *ebpf.Variable `ebpf:"stacks_timed"`
 }
 
 // gtracePrograms contains all programs after they have been loaded into the kernel.

@@ -66,8 +66,8 @@ func checkTSC() engine.Check {
 		return failed(c, useEBPF, "%v", err)
 	}
 	c.Detail = fmt.Sprintf("invariant counter of %.0f MHz, %d CPUs within %v", q.Hz/1e6, q.CPUs, q.Skew.Round(100*time.Nanosecond))
-	if ns, err := hitCost(); err == nil {
-		c.Detail += fmt.Sprintf("; a hit costs a traced program some %.0f ns here", ns)
+	if p, err := calibrate(); err == nil {
+		c.Detail += fmt.Sprintf("; a hit costs a traced program some %.0f ns here, with a stack of 8 frames %.0f ns", p.hit, p.hit+p.stack+8*p.frame)
 	}
 	return c
 }
@@ -207,6 +207,6 @@ func Works(t *target.Target) (ns float64, ok bool) {
 	if t.Proc == nil || t.CheckArch() != nil || refuse(CheckHost()) != nil || refuse(CheckProcess(t)) != nil {
 		return 0, false
 	}
-	ns, err := hitCost()
-	return ns, err == nil
+	p, err := calibrate()
+	return p.hit, err == nil
 }

@@ -126,6 +126,7 @@ func build(t *target.Target, sites []probes.Site, base uint64, sh shape) (*progr
 		symbols: layoutSymbols(&t.Layout), bodies: map[body]uint64{},
 	}
 	b.symbols["CONTROL"] = int64(base + controlOffset)
+	b.symbols["SPARE"] = int64(base + controlOffset + spareOffset)
 	b.symbols["RING_MASK"] = int64(sh.rings - 1)
 	b.symbols["HEADERS_SIZE"] = int64(sh.rings * headerBytes)
 	b.symbols["CAPACITY"] = int64(sh.ringBytes / recordBytes)

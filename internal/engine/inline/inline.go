@@ -64,7 +64,7 @@ type Engine struct {
 	walks   []walk // by site
 	names   threadNames
 	stacks  *stacks // nil without stacks
-	perHit  float64 // ns
+	prices  prices
 	stopped bool
 	drained time.Time                // when the rings were last drained
 	limit   uint64                   // the counter then
@@ -141,7 +141,7 @@ func (e *Engine) start(t *target.Target, opts *Options) error {
 	if e.names, err = newThreadNames(t.Proc); err != nil {
 		return err
 	}
-	if e.perHit, err = hitCost(); err != nil {
+	if e.prices, err = calibrate(); err != nil {
 		return err
 	}
 	if e.clock, err = tsc.NewClock(); err != nil {
@@ -396,6 +396,17 @@ func (e *Engine) Stop() error {
 // Pause implements engine.Engine: the code stays, and does nothing.
 func (e *Engine) Pause() error { return e.in.enable(0) }
 
+// TakeStacks implements engine.Engine.
+func (e *Engine) TakeStacks(take bool) error {
+	if e.stacks == nil {
+		return nil
+	}
+	if err := e.in.spare(!take); err != nil && !gone(e.in.proc) {
+		return err
+	}
+	return nil
+}
+
 // Resume implements engine.Engine.
 func (e *Engine) Resume() error {
 	e.seq.ForgetAll()
@@ -412,7 +423,8 @@ func (e *Engine) Stats() (engine.Stats, error) {
 	s.Lost.RingFull, s.Lost.NoRing, s.Lost.Corrupt = e.rings.lostCounts()
 	s.Hits.Inline = s.Events + s.Lost.RingFull + s.Lost.NoRing
 	if e.stacks != nil {
-		s.NoStack.Full, s.NoStack.Unread = e.stacks.table.Full(), e.stacks.unread
+		s.NoStack.Full, s.NoStack.Unread, s.NoStack.Budget = e.stacks.table.Full(), e.stacks.unread, e.stacks.spared
+		s.Hits.Stacks = e.stacks.taken
 	}
 	return s, nil
 }
@@ -423,7 +435,14 @@ func (e *Engine) Cost() (engine.Cost, error) {
 	if err != nil {
 		return engine.Cost{}, err
 	}
-	return engine.Cost{Hits: s.Hits, NsPerInline: e.perHit, Total: time.Duration(math.Round(float64(s.Hits.Inline) * e.perHit))}, nil
+	ns := float64(s.Hits.Inline) * e.prices.hit
+	c := engine.Cost{Hits: s.Hits, NsPerInline: e.prices.hit}
+	if n := float64(s.Hits.Stacks); n > 0 {
+		c.NsPerStack = e.prices.stack + e.prices.frame*float64(e.stacks.frames)/n
+		ns += n * c.NsPerStack
+	}
+	c.Total = time.Duration(math.Round(ns))
+	return c, nil
 }
 
 // Stack implements engine.Engine.

@@ -146,7 +146,7 @@ func (l *lab) assemble(t *testing.T, syms symbols) {
 	exit := assembler{at: l.addr + labHarness, lab: l}
 	exit.leave()
 	copy(l.pages[labHarness:], exit.code)
-	syms["CONTROL"], syms["EXIT"] = int64(l.addr+labControl), int64(exit.at)
+	syms["CONTROL"], syms["SPARE"], syms["EXIT"] = int64(l.addr+labControl), int64(l.addr+labControl+spareOffset), int64(exit.at)
 	off := uint64(labCode)
 	for name, tpl := range ts {
 		entry := assembler{at: l.addr + off, lab: l}

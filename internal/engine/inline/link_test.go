@@ -94,7 +94,7 @@ func TestRawFields(t *testing.T) {
 }
 
 // placed are the names that code.go gives a value beside layoutSymbols.
-var placed = []string{"CONTROL", "EXIT", "RING_MASK", "HEADERS_SIZE", "CAPACITY", "SLOT_MASK", "RING_BYTES_MASK"}
+var placed = []string{"CONTROL", "SPARE", "EXIT", "RING_MASK", "HEADERS_SIZE", "CAPACITY", "SLOT_MASK", "RING_BYTES_MASK"}
 
 // TestNames: the templates refer to nothing that has no value, and no value is for nothing.
 func TestNames(t *testing.T) {

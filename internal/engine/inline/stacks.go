@@ -68,7 +68,7 @@ func follow(sites []probes.Site, walks []walk) func(*raw) int {
 		switch walked {
 		case walkNone, walkParent:
 		default:
-			return recordsOf(w.other())
+			return recordsOf(depthOf(w.other()))
 		}
 		if goruntime.Status(from) != goruntime.Dead {
 			return 0
@@ -82,8 +82,32 @@ func follow(sites []probes.Site, walks []walk) func(*raw) int {
 			return 1
 		}
 		_, depth := unpackParent(w.other())
-		return 1 + recordsOf(depth)
+		return 1 + recordsOf(depthOf(depth))
 	}
+}
+
+// spared is the depth of a stack that was left out, to spare the process: what the word SPARE
+// of asm/stack_amd64.h is then, spareOffset behind the word that turns the trace on.
+const (
+	spared      = 0x80
+	spareOffset = 8
+)
+
+// spare makes the code leave out the stacks, or take them again.
+func (in *injection) spare(on bool) error {
+	b := make([]byte, 8)
+	if on {
+		putWord(b, spared)
+	}
+	return in.mem.Write(in.prog.base+controlOffset+spareOffset, b)
+}
+
+// depthOf is how many program counters are there, of what a template says of that.
+func depthOf(said uint64) uint64 {
+	if said == spared {
+		return 0
+	}
+	return said
 }
 
 // recordsOf is in how many records so many program counters are.
@@ -103,6 +127,9 @@ type stacks struct {
 	bias   uint64
 	leaves map[uint64]bool // return addresses, as linked, in functions without a frame
 	unread uint64          // stacks that should have been there
+	spared uint64          // stacks that were left out
+	taken  uint64          // all others, and
+	frames uint64          // their program counters
 }
 
 func newStacks(t *target.Target) *stacks {
@@ -112,11 +139,17 @@ func newStacks(t *target.Target) *stacks {
 // id is the number of a stack of depth program counters in records, from 1 on; 0 if it
 // has none. It may change the records.
 func (s *stacks) id(records []raw, depth uint64, walked walk) uint32 {
+	if depth == spared {
+		s.spared++
+		return 0
+	}
 	depth = min(depth, uint64(len(records)*pcsInRecord))
 	if depth == 0 {
 		s.unread++
 		return 0
 	}
+	s.taken++
+	s.frames += depth
 	pcs := unsafe.Slice(&records[0][0], depth)
 	if walked == walkSys && depth > 1 && !s.frameless(pcs[0]-s.bias) {
 		pcs[1] = pcs[0] // the second one is none: see entersys in asm/probe_amd64.S

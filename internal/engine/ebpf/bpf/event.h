@@ -139,5 +139,11 @@ enum counter {
 	LOST_PROCESSES,	 // no room in `processes`: a process is not traced
 	NO_STACK_ROOM,	 // no room in `stacks`: an event without its stack
 	NO_STACK_READ,	 // the stack was not readable, or not what it has to be
+	NO_STACK_BUDGET, // an event without its stack, as stacks_off is set
+	COUNT_STACK,	 // stacks walked
+	TIMED_STACK,	 // of these, those that were timed, and in how many ns:
+	NS_UPROBE_STACK, // in the programs of uprobes
+	NS_SYSCALL_STACK, // in those of tracepoints
+	NS_CLOCK,	 // and what of both it took to read the clock
 	COUNTERS,
 };

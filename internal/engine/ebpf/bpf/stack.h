@@ -17,12 +17,35 @@ struct origin {
 	u64 bp;	  // the first saved frame pointer; above it is a return address
 	u64 pc;	  // the first return address
 	u64 leaf; // the second one, if the function of the first has no frame; 0 elsewhere
+	u64 begun; // when it was begun, less what it takes to find that out; 0 if it is not timed
+	u64 clock; // what it takes to read the clock, ns
 };
+
+// Whether a stack is taken now. It is counted if not, and if so timed when that is wanted:
+// the clock is read three times in all, here and in walk.
+INLINE int take(struct origin *at)
+{
+	u64 first, now;
+
+	if (stacks_off) {
+		count(NO_STACK_BUDGET);
+		return 0;
+	}
+	if (stacks_timed) {
+		first = bpf_ktime_get_ns();
+		now = bpf_ktime_get_ns();
+		at->clock = now - first;
+		at->begun = now - 2 * at->clock;
+	}
+	return 1;
+}
 
 // Of a goroutine whose registers mcall or systemstack saved: it is not running, or
 // not on its own stack.
 INLINE void saved(struct origin *at, u64 gp)
 {
+	if (!take(at))
+		return;
 	if (READ(&at->sp, gp + layout.g_sched_sp) || READ(&at->pc, gp + layout.g_sched_pc) ||
 	    READ(&at->bp, gp + layout.g_sched_bp)) {
 		count(NO_STACK_READ);
@@ -35,6 +58,8 @@ INLINE void saved(struct origin *at, u64 gp)
 // next instruction; any address within the call says the same.
 INLINE void at_call(struct origin *at, struct user_regs *ctx, u64 gp)
 {
+	if (!take(at))
+		return;
 	at->g = gp;
 	at->sp = REG_SP(ctx);
 	at->bp = REG_BP(ctx);
@@ -53,7 +78,7 @@ INLINE void at_go(struct origin *at, u64 self, u64 gp)
 	u64 m = 0, parent = 0, gopc = 0, frame[2] = {};
 
 	if (READ(&m, self + layout.g_m) || READ(&parent, m + layout.m_curg) || !parent ||
-	    parent == self)
+	    parent == self || !take(at))
 		return;
 	if (READ(&gopc, gp + layout.g_gopc) || READ(&at->sp, parent + layout.g_sched_sp) ||
 	    READ(&at->bp, parent + layout.g_sched_bp) || !at->sp || at->bp < at->sp ||
@@ -81,6 +106,8 @@ none:
 // pointer is their caller's. User space has the function table, which knows.
 INLINE void at_syscall(struct origin *at, struct user_regs *regs, u64 gp)
 {
+	if (!take(at))
+		return;
 	bpf_probe_read_kernel(&at->sp, sizeof(at->sp), &REG_SP(regs));
 	bpf_probe_read_kernel(&at->bp, sizeof(at->bp), &REG_BP(regs));
 	bpf_probe_read_kernel(&at->pc, sizeof(at->pc), &REG_IP(regs));
@@ -129,13 +156,11 @@ INLINE u64 keep(const struct stack *s, u64 hash)
 // so it ends, whatever the memory says; it is no use to anybody else while this
 // thread stands here. Where it ends early, at a callback from C, the stack is
 // shorter, not wrong. Bound: STACK_DEPTH reads of 16 bytes.
-INLINE u64 walk(const struct origin *at, struct thread t, int leaf)
+INLINE u64 climb(const struct origin *at, struct thread t, int leaf)
 {
 	u64 hash = stack_seed + leaf, bounds[2] = {}, frame[2];
 	u64 pc = at->pc, bp = at->bp, low = at->sp, bias;
 
-	if (!at->g)
-		return 0;
 	bias = bias_of(t);
 	if (bias == BIAS_UNKNOWN || READ(&bounds, at->g + layout.g_stack) || low < bounds[0] ||
 	    low >= bounds[1]) {
@@ -169,4 +194,21 @@ INLINE u64 walk(const struct origin *at, struct thread t, int leaf)
 			break;
 	}
 	return keep(&s, hash);
+}
+
+// The stack from an origin, as climb; 0 also if there is no origin.
+INLINE u64 walk(const struct origin *at, struct thread t, int leaf)
+{
+	u64 key;
+
+	if (!at->g)
+		return 0;
+	count(COUNT_STACK);
+	key = climb(at, t, leaf);
+	if (at->begun) {
+		count(TIMED_STACK);
+		count_by(leaf ? NS_SYSCALL_STACK : NS_UPROBE_STACK, bpf_ktime_get_ns() - at->begun);
+		count_by(NS_CLOCK, 3 * at->clock);
+	}
+	return key;
 }

@@ -22,6 +22,11 @@ const volatile u64 stack_seed;
 // that the stream never begins or ends with some probes missing.
 volatile u32 enabled;
 
+// With stacks_on: not 0 while the trace does without, to spare the target; and while the
+// time that stacks take is measured, which takes some time itself.
+volatile u8 stacks_off;
+volatile u8 stacks_timed;
+
 struct {
 	__uint(type, MAP_TYPE_RINGBUF);
 	__uint(max_entries, 16 << 20);
@@ -55,12 +60,17 @@ struct {
 	__type(value, struct stack);
 } stacks SEC(".maps");
 
-INLINE void count(u32 which)
+INLINE void count_by(u32 which, u64 n)
 {
 	u64 *slot = bpf_map_lookup_elem(&counters, &which);
 
 	if (slot)
-		(*slot)++;
+		*slot += n;
+}
+
+INLINE void count(u32 which)
+{
+	count_by(which, 1);
 }
 
 // A user-memory read of exactly one field. On a fault *dst is zero.

@@ -79,6 +79,10 @@
 	movq	$0, R_OTHER(%rsi)
 	cmpl	$((G_RUNNING | G_WAITING << 4) << 8), %r8d // WHERE has shifted it
 	jne	9f
+	movl	SPARE(%rip), %edi
+	movq	%rdi, R_OTHER(%rsi)
+	testl	%edi, %edi
+	jnz	9f
 	movq	G_SCHEDBP(%rax), %r8
 	movq	G_STACKLO(%rax), %r9
 	movq	G_STACKHI(%rax), %r10

@@ -45,6 +45,9 @@
 	jmp	EXIT
 	.endm
 
+// SPARE is a word that is 0, or what the low byte of R_OTHER says (SPARED in stacks.go) where
+// no stack is stored because the trace does without, to spare the process.
+
 // BORNAT is BORN with the stack of the parent at the go statement behind the two records;
 // R_OTHER is the parent << 8 | how many program counters. newproc1 runs on g0, and
 // systemstack has saved the parent's registers in its g.sched. The frame that returns to
@@ -66,6 +69,10 @@
 	jb	8f
 	movq	G_STACKHI(%rdx), %r10
 	subq	$16, %r10
+	movl	SPARE(%rip), %r12d
+	orq	%r12, R_OTHER(%rsi)
+	testl	%r12d, %r12d
+	jnz	8f
 	movl	$BELOW_GO, %r12d
 5:	cmpq	%r9, %r8
 	jb	8f
@@ -90,7 +97,10 @@
 	.macro ENTERS
 	WHERE	%rsi
 	GOROUTINE %r14, %rsi
-	movq	$0, R_OTHER(%rsi)
+	movl	SPARE(%rip), %edi
+	movq	%rdi, R_OTHER(%rsi)
+	testl	%edi, %edi
+	jnz	9f
 	movq	%rsp, %r9
 	cmpq	G_STACKLO(%r14), %r9
 	jb	9f
