@@ -105,19 +105,20 @@ func TestPrint(t *testing.T) {
 	}
 }
 
-// TestPaceGoal: what is lost at a pace counts, and so does whether the pace was held.
+// TestPaceGoal: what is lost at a pace counts, whether the pace was held, and what reading it costs.
 func TestPaceGoal(t *testing.T) {
 	for _, test := range []struct {
 		events, lost uint64
-		pass         bool
-	}{{80, 0, true}, {77, 0, true}, {75, 0, false}, {79, 1, false}} {
+		cpu          time.Duration
+		pass, cheap  bool
+	}{{80, 0, 4 * time.Microsecond, true, true}, {77, 0, 5 * time.Microsecond, true, false}, {75, 0, 0, false, true}, {79, 1, 0, false, true}} {
 		res := []result{
 			rounds(untraced, usage{}, 1000, 1000),
-			rounds(inlineChecked, usage{events: test.events, lost: test.lost}, 500, 500), // 10 units each: 10 µs in all
+			rounds(inlineChecked, usage{events: test.events, lost: test.lost, cpu: test.cpu}, 500, 500), // 10 units each: 10 µs in all
 		}
 		compare(res)
 		r := run{workload{name: "w", unit: "round trip", pace: 8e6}, res}
-		if goals := inlineGoals([]run{r}); len(goals) != 2 || goals[1].Pass != test.pass || goals[1].Measured != float64(test.lost) {
+		if goals := inlineGoals([]run{r}); len(goals) != 2 || goals[0].Pass != test.cheap || goals[1].Pass != test.pass || goals[1].Measured != float64(test.lost) {
 			t.Errorf("%d events, %d lost: %+v", test.events, test.lost, goals)
 		}
 		r.print(io.Discard)
@@ -141,7 +142,7 @@ func TestInlineGoals(t *testing.T) {
 	want := []struct {
 		measured float64
 		pass     bool
-	}{{0.2, true}, {1.2, true}, {1.6, false}, {0.8, true}, {0.04, true}}
+	}{{0.2, true}, {1.2, true}, {1.6, false}, {0.8, true}}
 	if len(gs) != len(want) {
 		t.Fatalf("%d goals, want %d", len(gs), len(want))
 	}
