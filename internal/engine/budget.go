@@ -43,7 +43,7 @@ const (
 	// worthwhile is the part of the cost from which on it helps to leave out stacks. Where
 	// it is smaller, as at a uprobe whose trap costs ten times as much as a stack, the trace
 	// would pause nearly as often and have no stacks besides.
-	worthwhile = 0.2
+	worthwhile = 0.1
 	// trial is for how long the stacks would have to have been cheap enough, by a margin,
 	// before they are taken again.
 	trial  = 10 * time.Second

@@ -24,7 +24,7 @@ const (
 	// Exit is a process that ended. Only Kind, Time and PID are set.
 	Exit
 	// Snapshot is a goroutine that was there at Time, before its first
-	// Transition. Only Kind, Time, PID, GoID, To, Reason, Fake, Since and Birth
+	// Transition, or its first one since a Gap. Only Kind, Time, PID, GoID, To, Reason, Fake, Since and Birth
 	// are set. An engine does not emit it: package seed makes it.
 	Snapshot
 	// Gap says that nothing was traced from Since to Time, to spare the target: in

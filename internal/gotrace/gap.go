@@ -13,6 +13,7 @@ const untraced = "not traced"
 // pause. Each is brought on by its first event after that. A goroutine that waited still
 // does.
 func (w *Writer) gap(e *event.Event) {
+	w.gapped = true
 	begin := w.clock(e.Since)
 	group, all := uint64(0), e.PID == 0
 	if !all {

@@ -16,12 +16,13 @@ func (w *Writer) add(id, group uint64) *goroutine {
 
 // snapshot takes a goroutine that was there when the trace began. On which thread one is
 // that runs or is in a system call, only its first change tells: it is told then. Readers
-// take a first status of the first generation for one since the beginning.
+// take a first status of the first generation for one since the beginning. So what is read after a gap
+// says nothing here: who waited then goes on with its first change.
 func (w *Writer) snapshot(e *event.Event) {
 	group := w.group(e.PID)
 	id := goid(group, e.GoID)
 	s := status(e.To, e.Fake)
-	if w.goroutines[id] != nil || w.gen > 1 || s == 0 {
+	if w.goroutines[id] != nil || w.gen > 1 || w.gapped || s == 0 {
 		return
 	}
 	w.size += statusShare * statusSize

@@ -49,6 +49,7 @@ type Writer struct {
 
 	groups    map[uint32]uint64 // process numbers
 	nextGroup uint64
+	gapped    bool   // there was a gap
 	unplaced  uint64 // threads that were made up for goroutines without one
 
 	gc        bool   // marking

@@ -159,6 +159,13 @@ var stories = []struct {
 		[]string{"3 G2 NotExist Runnable by G1", "5 G1 Running Runnable (lost event)", "5 G2 Runnable Running"}},
 	{"the end of the process", []event.Event{birth(3, 2, 0, 1), {Kind: event.Exit, Time: begin + 4000, PID: 7}},
 		[]string{"3 G2 NotExist Runnable by G1", "4 G1 Running NotExist"}},
+	{"a snapshot after a gap", []event.Event{
+		{Kind: event.Gap, Since: begin + 10000, Time: begin + 20000, PID: 7},
+		{Kind: event.Snapshot, Time: begin + 20000, PID: 7, GoID: 1, To: runnable}, {Kind: event.Snapshot, Time: begin + 20000, PID: 7, GoID: 3, To: waiting},
+		{Kind: event.Snapshot, Time: begin + 20000, PID: 7, GoID: 4, To: running}, change(25, 1, 0, runnable, running, event.ViaSchedule),
+	}, []string{
+		"10 G1 Running Waiting (not traced)", "25 G1 Waiting Runnable", "25 G1 Runnable Running",
+	}},
 	{"a gap", []event.Event{
 		birth(3, 2, 0, 1), {Kind: event.Gap, Since: begin + 10000, Time: begin + 20000, PID: 7}, change(25, 1, 0, running, syscall, event.ViaSyscall),
 	}, []string{

@@ -89,11 +89,12 @@ func (t *Tracker) gap(pid uint32) {
 	}
 }
 
-// seed takes a goroutine that was there before. What changes have told of it
-// already stays.
+// seed takes a goroutine that was there before, the trace or the end of a gap. What changes
+// have told of it since stays.
 func (t *Tracker) seed(e *event.Event) {
 	live := t.process(e.PID)
-	if live.Get(e.GoID) != nil {
+	g := live.Get(e.GoID)
+	if g != nil && g.gaps == 0 {
 		return
 	}
 	since := e.Time
@@ -104,6 +105,13 @@ func (t *Tracker) seed(e *event.Event) {
 	t.goroutines++
 	t.seeded++
 }
+	if g != nil { // known from before a gap
+		g.status, g.seed, g.gaps, g.since = e.To, true, 0, since
+		if g.birth == nil {
+			g.birth = e.Birth
+		}
+		return
+	}
 
 func (t *Tracker) transition(e *event.Event, c *Change) {
 	live := t.process(e.PID)
@@ -119,7 +127,7 @@ func (t *Tracker) transition(e *event.Event, c *Change) {
 	case e.IsNew():
 		birth = e.Birth
 		violation = known && !g.seed && g.gaps == 0
-		if known && g.seed {
+		if known && g.seed && t.seeded > 0 {
 			t.seeded-- // it was being born when the snapshot was taken
 		}
 	case known && g.gaps == 0:

@@ -272,3 +272,43 @@ func TestApplyManyGaps(t *testing.T) {
 		t.Error("never forgotten")
 	}
 }
+
+// A goroutine that is read again after a gap is known again: since the end of the gap at
+// least, or by the runtime's note. What a change has told since the gap stays.
+func TestSeedAfterGap(t *testing.T) {
+	const running, waiting, runnable = goruntime.Running, goruntime.Waiting, goruntime.Runnable
+	birth := &event.Birth{Parent: 1}
+	tr := NewTracker()
+	for goid := uint64(1); goid <= 3; goid++ {
+		tr.Apply(&event.Event{Kind: event.Snapshot, PID: 5, GoID: goid, To: waiting, Time: 10, Birth: birth})
+	}
+	tr.Apply(&event.Event{Kind: event.Gap, PID: 5, Since: 20, Time: 100})
+	tr.Apply(&event.Event{PID: 5, GoID: 1, From: running, To: runnable, Time: 101})
+	for goid, since := range map[uint64]int64{1: 0, 2: 0, 3: 15, 4: 0} { // 4 was born in the gap
+		tr.Apply(&event.Event{Kind: event.Snapshot, PID: 5, GoID: goid, To: waiting, Time: 100, Since: since, Birth: &event.Birth{Parent: 9}})
+	}
+	known := 0
+	tr.Live(func(Live) { known++ })
+	if known != 4 || tr.Seeded() != 4 || tr.Goroutines() != 4 {
+		t.Errorf("%d known, %d of %d from snapshots; want 4, 4 and 4", known, tr.Seeded(), tr.Goroutines())
+	}
+	for _, tt := range []struct {
+		goid    uint64
+		from    goruntime.Status
+		lasted  time.Duration
+		atLeast bool
+		parent  uint64
+	}{{1, runnable, 49, false, 1}, {2, waiting, 50, true, 1}, {3, waiting, 135, true, 1}, {4, waiting, 50, true, 9}} {
+		c := tr.Apply(&event.Event{PID: 5, GoID: tt.goid, From: tt.from, To: running, Time: 150})
+		if c.For != tt.lasted || !c.ForKnown || c.ForAtLeast != tt.atLeast || c.Violation || c.Birth == nil || c.Birth.Parent != tt.parent {
+			t.Errorf("goroutine %d: %+v, want %v", tt.goid, c, tt.lasted)
+		}
+	}
+	// Nobody is born twice; but a number that was read can be that of a g struct used again.
+	tr.Apply(&event.Event{Kind: event.Gap, PID: 5, Since: 200, Time: 300})
+	tr.Apply(&event.Event{Kind: event.Snapshot, PID: 5, GoID: 2, To: waiting, Time: 300})
+	c := tr.Apply(&event.Event{PID: 5, GoID: 2, From: goruntime.Dead, To: runnable, Time: 301, Birth: birth})
+	if c.Violation || tr.Violations() != 0 {
+		t.Errorf("a birth after it was read: %+v", c)
+	}
+}

@@ -147,10 +147,14 @@ func (w *Writer) Close() error {
 // snapshot begins the slice of a goroutine that was there.
 func (w *Writer) snapshot(e *event.Event) {
 	p := w.process(e.PID)
-	if p.live.Get(e.GoID) != nil {
+	g := p.live.Get(e.GoID)
+	switch {
+	case g == nil:
+		g = w.goroutine(p, e.GoID, e.Birth)
+	case g.gaps == 0:
 		return // what its changes have told stays
 	}
-	g := w.goroutine(p, e.GoID, e.Birth)
+	g.gaps = 0
 	w.begin(p, g, e, g.at(e.Time), false)
 }
 

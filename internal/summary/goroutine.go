@@ -115,15 +115,22 @@ func (s *Summary) appear(p *process, e *event.Event, state State, birth *event.B
 	return g
 }
 
-// seed takes a goroutine that was there before. Of what changes have told already
-// nothing is to be learned.
+// seed takes a goroutine that was there before, the trace or the end of a gap. Of what
+// changes have told since nothing is to be learned.
 func (s *Summary) seed(e *event.Event) {
 	p := s.process(e.PID)
-	if p.live.Get(e.GoID) != nil {
+	g := p.live.Get(e.GoID)
+	switch {
+	case g == nil:
+		g = s.appear(p, e, stateOf(e.To, e.Fake), e.Birth)
+		s.seeded++
+	case g.gaps == 0:
 		return
+	default:
+		s.account(g, g.state, max(e.Time, g.since))
+		s.move(g, stateOf(e.To, e.Fake))
+		g.gaps, g.begin, g.atLeast, g.known = 0, g.since, true, 0
 	}
-	g := s.appear(p, e, stateOf(e.To, e.Fake), e.Birth)
-	s.seeded++
 	switch {
 	case e.Fake:
 		g.fake, g.fakeBegin, g.fakeAtLeast = s.fakeOf(e.Reason), e.Time, true

@@ -278,6 +278,42 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
+// A goroutine that is read again after a gap is known from its end on, and every moment of
+// every goroutine is in one state still.
+func TestSeedAfterGap(t *testing.T) {
+	sc := newScript(t, summary.Options{})
+	b := birthAt("main.main", 1)
+	for goid := uint64(1); goid <= 4; goid++ {
+		sc.there(0, goid, waiting, "select", b)
+	}
+	sc.feed(event.Event{Kind: event.Gap, Since: 100, Time: 200})
+	sc.ready(210, 4, 0)
+	for goid, to := range map[uint64]goruntime.Status{1: waiting, 2: running, 4: waiting, 5: syscalled} { // 3 has ended, 5 is new
+		sc.feed(event.Event{Kind: event.Snapshot, Time: 200, GoID: goid, To: to, Reason: "sleep", Birth: b})
+	}
+	if got := sc.s.States(); got[summary.Waiting] != 1 || got[summary.Running] != 1 || got[summary.Runnable] != 1 || got[summary.Syscall] != 1 || got[summary.Unknown] != 1 {
+		t.Errorf("%v", got)
+	}
+	sc.ready(250, 1, 0)
+	p := sc.page(300)
+	want := [...]int64{summary.Waiting: 4*100 + 50, summary.Running: 100, summary.Runnable: 90 + 50, summary.Syscall: 100, summary.Unknown: 100 + 100 + 200 + 110}
+	if got := times(p); got != want {
+		t.Errorf("%v, want %v", got, want)
+	}
+	var sum int64
+	for _, ns := range times(p) {
+		sum += ns
+	}
+	if p.Alive != 5 || sum != 4*300+100 || p.Seeded != 5 || p.Violations != 0 {
+		t.Errorf("%d alive, %d ns in all, %+v", p.Alive, sum, p)
+	}
+	for _, row := range p.Blocked {
+		if row.Reason == "sleep" && (row.Count != 1 || row.Total != 50) {
+			t.Errorf("a wait that was read after the gap: %+v", row)
+		}
+	}
+}
+
 // A process that ends or executes another program has no goroutines; others go on.
 func TestEndOfProcess(t *testing.T) {
 	for _, kind := range []event.Kind{event.Exec, event.Exit} {

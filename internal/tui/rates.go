@@ -151,8 +151,10 @@ func (r *Recorder) Event(e *event.Event) {
 	c := r.tracker.Apply(e)
 	switch e.Kind {
 	case event.Snapshot:
-		g := r.live.Put(e.GoID)
-		g.blocked, g.since = e.To == goruntime.Waiting && !e.Fake, r.begin
+		if g := r.live.Get(e.GoID); g == nil || g.gaps > 0 {
+			g = r.live.Put(e.GoID)
+			g.blocked, g.since, g.gaps = e.To == goruntime.Waiting && !e.Fake, max(r.begin, r.resumed), 0
+		}
 	case event.Transition:
 		r.transition(e, c)
 	case event.Gap:

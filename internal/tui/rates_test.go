@@ -137,10 +137,19 @@ func TestRecorderGap(t *testing.T) {
 	if got := rates.Goroutines[2].Blocked; got != 100 {
 		t.Errorf("blocked for %d ns as far as is known, not 100", got)
 	}
+	// A goroutine that is read after a gap is known from its end on; one that a change told of stays.
+	r.Event(&event.Event{Kind: event.Gap, PID: 1, Since: 1000, Time: 1100})
+	r.Event(&event.Event{Time: 1150, PID: 1, GoID: 1, From: goruntime.Running, To: goruntime.Runnable})
+	for goid := uint64(1); goid <= 2; goid++ {
+		r.Event(&event.Event{Kind: event.Snapshot, Time: 1100, PID: 1, GoID: goid, To: goruntime.Waiting})
+	}
+	if rates = r.Take(1200); rates.Goroutines[1].Blocked != 0 || rates.Goroutines[2].Blocked != 100 {
+		t.Errorf("blocked for %d and %d ns of the 100, not 0 and 100", rates.Goroutines[1].Blocked, rates.Goroutines[2].Blocked)
+	}
 	// A gap that ends after all events before now have come belongs to no interval.
 	r.Event(&event.Event{Kind: event.Gap, PID: 1, Since: 1300, Time: 2000})
-	if rates = r.Take(1990); rates.For != 300 || rates.Over != 1000 {
-		t.Errorf("for %d of %d ns, not 300 of 1000", rates.For, rates.Over)
+	if rates = r.Take(1990); rates.For != 100 || rates.Over != 800 {
+		t.Errorf("for %d of %d ns, not 100 of 800", rates.For, rates.Over)
 	}
 	for gap := range int64(200) { // of what is never heard of again nothing is kept
 		r.Event(&event.Event{Kind: event.Gap, PID: 1, Since: 2000 + gap*10, Time: 2005 + gap*10})
