@@ -64,6 +64,9 @@ combined, and work with every form of output.`,
 			if err := o.parse(&f); err != nil {
 				return err
 			}
+			if o.pprof && o.output == "" && columns(t.Out) > 0 {
+				return withHint(usagef("a profile is no text for a terminal"), "write it to a file with --output, or look at the text with --group")
+			}
 			return runDump(cmd.Context(), t, &o)
 		},
 	}

@@ -251,8 +251,11 @@ func columns(w io.Writer) int {
 		return 0
 	}
 	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0
+	case size.Col == 0: // a serial console, or a pseudo-terminal that nobody told
+		return 80
 	}
 	return int(size.Col)
 }

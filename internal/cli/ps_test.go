@@ -222,6 +222,46 @@ func TestPSTerminal(t *testing.T) {
 	}
 }
 
+// TestColumns: a terminal that does not know its width is one all the same, and is not sent
+// a binary.
+func TestColumns(t *testing.T) {
+	for _, tt := range []struct {
+		width uint16
+		table int // columns of the widest line that ps may write
+	}{{60, 60}, {0, 80}} {
+		ptm, pts := openPTY(t, tt.width)
+		read := make(chan string)
+		go func() {
+			b, _ := io.ReadAll(ptm) // the end is an EIO
+			read <- string(b)
+		}()
+		cmd := exec.Command(testenv.BuildTarget(t, "idle", testenv.Build{}), strings.Repeat("x", 200))
+		cmd.Env = append(os.Environ(), "WAIT=1")
+		if _, err := cmd.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
+		startPS(t, cmd)
+		if code := cli.Main([]string{"ps"}, cli.Stdio{Out: pts, Err: io.Discard}); code != 0 {
+			t.Fatalf("exit code %d", code)
+		}
+		pid := strconv.Itoa(cmd.Process.Pid)
+		for _, args := range [][]string{{"dump", "--pprof", pid}, {"profile", pid}, {"record", "-o", "-", pid}, {"convert", "--to", "perfetto", pid}} {
+			var stderr strings.Builder
+			if code := cli.Main(args, cli.Stdio{Out: pts, Err: &stderr}); code != 2 || !strings.Contains(stderr.String(), " is no text for a terminal\ngopherscope: hint: ") {
+				t.Errorf("%d columns: %v: exit code %d, %s", tt.width, args, code, &stderr)
+			}
+		}
+		pts.Close()
+		widest := 0
+		for line := range strings.Lines(<-read) {
+			widest = max(widest, utf8.RuneCountInString(strings.TrimRight(line, "\r\n")))
+		}
+		if widest != tt.table {
+			t.Errorf("a terminal of %d columns: lines of up to %d", tt.width, widest)
+		}
+	}
+}
+
 // openPTY opens a terminal of the given width: what is written to pts is read
 // from ptm.
 func openPTY(t *testing.T, width uint16) (ptm, pts *os.File) {

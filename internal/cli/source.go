@@ -93,7 +93,7 @@ func (l *liveSource) Info() *stream.Info { return &l.info }
 
 // Run implements stream.Source.
 func (l *liveSource) Run(ctx context.Context, emit func(*event.Event) error, tick func(now int64) error) error {
-	return l.session.run(ctx, l.duration, emit, func() error {
+	err := l.session.run(ctx, l.duration, emit, func() error {
 		if err := l.clock.Refresh(); err != nil {
 			return err
 		}
@@ -102,6 +102,10 @@ func (l *liveSource) Run(ctx context.Context, emit func(*event.Event) error, tic
 		}
 		return tick(l.session.upTo)
 	})
+	if err != nil { // perhaps of emit, in the middle of a reading
+		l.session.upTo = max(l.session.upTo, l.session.latest)
+	}
+	return err
 }
 
 // Stack implements stream.Source.
