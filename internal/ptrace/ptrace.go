@@ -121,9 +121,9 @@ func seize(pid, tid int, options uintptr) error {
 	switch {
 	case err == nil:
 		return nil
-	case err == unix.ESRCH || exiting(pid, tid):
+	case errors.Is(err, unix.ESRCH) || exiting(pid, tid):
 		return ErrExited
-	case err == unix.EPERM:
+	case errors.Is(err, unix.EPERM):
 		return denied(pid, tid, options)
 	}
 	return fmt.Errorf("trace thread %d: %w", tid, err)
@@ -161,7 +161,7 @@ func wait(pid, tid int, deadline time.Time) (stop, error) {
 	for spins := 0; ; spins++ {
 		s, err := peek(tid)
 		switch {
-		case err == unix.EINTR:
+		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
 			return 0, ErrExited
@@ -172,7 +172,7 @@ func wait(pid, tid int, deadline time.Time) (stop, error) {
 		}
 		switch {
 		case spins < 200:
-			unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+			_, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 			continue
 		case spins%64 == 0 && exiting(pid, tid): // a leader is not reported while others live
 			return 0, ErrExited

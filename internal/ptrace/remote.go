@@ -32,7 +32,6 @@ type Remote struct {
 	frame    uint64          // address of the signal frame that puts it back
 	before   []byte          // what was there
 	armed    bool            // its registers are ours
-	held     []int           // signals that stopped it meanwhile
 }
 
 // Scratch is the address of ScratchBytes that may be written to during Inject.

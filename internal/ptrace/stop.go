@@ -106,7 +106,7 @@ func (s *Stopped) missing(pid int) bool {
 // stop interrupts threads that are traced, all before it waits for the first.
 func (s *Stopped) stop(pid int, tids []int, limit time.Duration, deadline time.Time) error {
 	for _, tid := range tids {
-		if err := request(unix.PTRACE_INTERRUPT, tid, 0, 0); err != nil && err != unix.ESRCH {
+		if err := request(unix.PTRACE_INTERRUPT, tid, 0, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("interrupt thread %d: %w", tid, err)
 		}
 	}

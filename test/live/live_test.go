@@ -34,21 +34,6 @@ func everyBuild(t *testing.T, f func(*testing.T, traced.Engine, testenv.Build)) 
 	}
 }
 
-// whole runs a trace, again if it lost events for want of room: runtime.GC calls Gosched
-// without a pause while it waits for the sweeper, tens of millions of changes a second, which on
-// a machine that is busy with other things may last for longer than what is written for
-// each can wait.
-func whole(t *testing.T, run func() *traced.Trace) *traced.Trace {
-	const tries = 3
-	for try := 1; ; try++ {
-		tr := run()
-		if tr.Summary.Lost["ring_full"] == 0 || try == tries {
-			return tr
-		}
-		t.Logf("%d of %d events lost, tried again", tr.Summary.Lost["ring_full"], tr.Summary.Events)
-	}
-}
-
 // rounds is how often the target repeats each of its behaviours.
 const rounds = "200"
 

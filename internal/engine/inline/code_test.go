@@ -150,7 +150,7 @@ func (b *built) spansCover() {
 	}
 	for _, in := range b.insns {
 		n := len(b.spansOf(in.at))
-		if padding := in.text == "int3"; n != 1 && !(padding && n == 0) || padding && n != 0 {
+		if padding := in.text == "int3"; padding && n != 0 || !padding && n != 1 {
 			b.t.Errorf("%#x %s: in %d spans", in.at, in.text, n)
 		}
 		if strings.Contains(in.text, "(bad)") {

@@ -50,14 +50,15 @@ func (t *taker) run(r *rings, fd int) {
 		_ = unix.Setpriority(unix.PRIO_PROCESS, tid, nice) // works without, too
 	}
 	last, called := time.Now(), true
-	for nap, on := minNap, true; on; called, on = t.sleep(nap) {
+	for on := true; on; {
 		fullest := r.relieve(crowded)
 		r.touchAhead(fd)
 		now := time.Now()
-		nap = r.room(now.Sub(last), fullest)
+		nap := r.room(now.Sub(last), fullest)
 		if last = now; called {
 			nap = minNap // what came lately is no measure of what comes now
 		}
+		called, on = t.sleep(nap)
 	}
 }
 
