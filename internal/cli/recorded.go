@@ -99,10 +99,12 @@ func openRecording(t *terminal, path string, o engineOptions, duration time.Dura
 }
 
 // explain adds the name of the file, and what can be done, to an error of reading it.
-func (s *recordedSource) explain(err error) error {
+func (s *recordedSource) explain(err error) error { return explainRecording(s.name, err) }
+
+func explainRecording(name string, err error) error {
 	var newer *recording.VersionError
 	var damage *recording.DamageError
-	named := fmt.Errorf("%s: %w", s.name, err)
+	named := fmt.Errorf("%s: %w", name, err)
 	switch {
 	case errors.Is(err, recording.ErrEmpty):
 		return withHint(named, "the recorder was killed, or the disk was full, before it could write anything")

@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -22,7 +23,14 @@ func TestMain(m *testing.M) {
 // standing in for the program: help, and bad input that fails before anything
 // privileged is tried.
 func TestScript(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script", UpdateScripts: testenv.Update()})
+	recording, err := filepath.Abs("../recording/testdata/v1.0.gscope")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script", UpdateScripts: testenv.Update(),
+		Setup: func(e *testscript.Env) error { e.Setenv("RECORDING", recording); return nil },
+	})
 }
 
 // TestLiveScript runs scripts that trace. They find Go programs to trace in the

@@ -18,6 +18,7 @@ import (
 
 // topHost reads the process for top, and traces it when asked to.
 type topHost struct {
+	topSaver
 	ctx  context.Context
 	src  *dumpSource
 	opts engineOptions

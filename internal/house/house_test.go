@@ -66,7 +66,7 @@ var layers = map[string][]string{
 	"cut":           {"event", "goid", "goruntime", "gstate", "stream"},
 	"perfetto":      {"engine", "event", "goid", "goruntime", "gstate", "stream"},
 	"leaks":         {"dump", "goruntime"},
-	"tui":           {"dump", "engine", "event", "goid", "goruntime", "gstate"},
+	"tui":           {"dump", "engine", "event", "goid", "goruntime", "gstate", "recording", "stream"},
 	"summary":       {"event", "goid", "goruntime", "gstate"},
 	"trigger":       {"event", "gstate", "summary"},
 }

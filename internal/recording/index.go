@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 )
 
 // entry says where blocks of events are and what they hold.
@@ -108,80 +109,146 @@ func parseIndex(payload []byte) ([]entry, error) {
 // ErrNotSeekable is a recording that comes from a pipe.
 var ErrNotSeekable = errors.New("the recording can only be read from its beginning")
 
-// SeekTo makes Run begin with a block before which there is no event at time mono
-// (CLOCK_MONOTONIC, ns) or later. It uses the index at the end of the file, and without
-// one goes from block to block. It may be called before Run only, and needs a source that is
-// an [io.ReadSeeker], positioned at the beginning of the recording when the Reader was made.
+// Span is a part of a recording: one or more of its blocks.
+type Span struct {
+	First, Last int64  // the time range of its events and ticks: CLOCK_MONOTONIC, ns
+	Events      uint64 // how many there are
+}
+
+// Spans are the parts of a recording in the order of the file, at most 16,384, up to its
+// last whole block. complete says that the recorder ended it. They come from the index at the
+// end of the file, and without one from the headers of the blocks, so that no event is
+// read. It needs a source as SeekTo does, and does not change where Run begins.
+func (r *Reader) Spans() (spans []Span, complete bool, err error) {
+	s, ok := r.src.(io.ReadSeeker)
+	if !ok {
+		return nil, false, ErrNotSeekable
+	}
+	at := r.at
+	entries, _, complete := r.readIndex(s)
+	if !complete {
+		if entries, err = r.hop(s); err != nil {
+			return nil, false, err
+		}
+	}
+	r.at = at
+	if _, err := s.Seek(at, io.SeekStart); err != nil {
+		return nil, false, err
+	}
+	for _, e := range entries {
+		spans = append(spans, Span{First: e.first, Last: e.last, Events: e.events})
+	}
+	return spans, complete, nil
+}
+
+// hop goes from block to block, and makes the index of those that are whole.
+func (r *Reader) hop(s io.ReadSeeker) ([]entry, error) {
+	size, err := s.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	var x index
+	for r.at = r.begin; ; {
+		if _, err := s.Seek(r.at, io.SeekStart); err != nil {
+			return nil, err
+		}
+		var h blockHeader
+		next := r.at + blockHeaderLen
+		if err := r.header(&h); err != nil || next+int64(h.stored) > size || h.kind == blockEnd {
+			return x.entries, nil // whatever is wrong there, Run will come upon it
+		}
+		if h.kind == blockEvents {
+			x.add(entry{offset: r.at, first: h.first, last: h.last, events: uint64(h.events)})
+		}
+		r.at = next + int64(h.stored)
+	}
+}
+
+// SeekTo makes Run, which may be called again then, begin with a block before which there is no
+// event at time mono (CLOCK_MONOTONIC, ns) or later; there may be earlier ones in it. It uses the
+// index at the end of the file, and without one goes from block to block. The stacks that were
+// read stay known, Totals and Wall are those of what was read last until Run begins,
+// and Last and Events begin anew. It needs a source that is an [io.ReadSeeker], positioned at the
+// beginning of the recording when the Reader was made.
 func (r *Reader) SeekTo(mono int64) error {
 	s, ok := r.src.(io.ReadSeeker)
 	if !ok {
 		return ErrNotSeekable
 	}
-	if _, err := s.Seek(r.begin, io.SeekStart); err != nil {
-		return err
-	}
+	r.complete, r.events, r.spent = false, 0, spending{}
+	r.ticked, r.last = r.facts.info.Begin, r.facts.info.Begin
 	r.at = r.begin
-	if at, ok := r.lookUp(s, mono); ok {
-		r.at = at
+	skips := false // a block of events
+	if entries, end, ok := r.readIndex(s); ok {
+		i := slices.IndexFunc(entries, func(e entry) bool { return e.last >= mono })
+		switch {
+		case i < 0:
+			r.at, skips = end, true
+		case i > 0:
+			r.at, skips = entries[i].offset, true
+		}
 	}
 	if _, err := s.Seek(r.at, io.SeekStart); err != nil {
 		return err
 	}
-	return r.skipTo(s, mono)
+	more, err := r.skipTo(s, mono)
+	if !skips && !more {
+		r.fresh()
+	}
+	return err
 }
 
-// lookUp finds where to begin in the index; ok is false when there is none to be believed.
-func (r *Reader) lookUp(s io.ReadSeeker, mono int64) (at int64, ok bool) {
+// readIndex reads the index, and where its block is; ok is false when there is none to be
+// believed.
+func (r *Reader) readIndex(s io.ReadSeeker) (entries []entry, end int64, ok bool) {
 	size, err := s.Seek(-int64(trailerLen), io.SeekEnd)
 	if err != nil {
-		return 0, false
+		return nil, 0, false
 	}
 	var trailer [trailerLen]byte
 	if _, err := io.ReadFull(s, trailer[:]); err != nil {
-		return 0, false
+		return nil, 0, false
 	}
-	end, ok := parseTrailer(trailer[:])
+	end, ok = parseTrailer(trailer[:])
 	if !ok || end < r.begin || end >= size {
-		return 0, false
+		return nil, 0, false
 	}
 	if _, err := s.Seek(end, io.SeekStart); err != nil {
-		return 0, false
+		return nil, 0, false
 	}
 	var h blockHeader
 	if err := r.header(&h); err != nil || h.kind != blockEnd {
-		return 0, false
+		return nil, 0, false
 	}
 	payload, err := r.payload(&h)
 	if err != nil {
-		return 0, false
+		return nil, 0, false
 	}
-	entries, err := parseIndex(payload)
-	if err != nil {
-		return 0, false
+	if entries, err = parseIndex(payload); err != nil {
+		return nil, 0, false
 	}
 	for _, e := range entries {
 		if e.offset < r.begin || e.offset >= end {
-			return 0, false
-		}
-		if e.last >= mono {
-			return e.offset, true
+			return nil, 0, false
 		}
 	}
-	return end, true
+	return entries, end, true
 }
 
-// skipTo goes on to the first block from here on that ends at time mono or later.
-func (r *Reader) skipTo(s io.ReadSeeker, mono int64) error {
+// skipTo goes on to the first block from here on that ends at time mono or later, and says
+// whether it left out one with events.
+func (r *Reader) skipTo(s io.ReadSeeker, mono int64) (skips bool, err error) {
 	for {
 		var h blockHeader
 		// Whatever is wrong there, Run will come upon it.
 		if err := r.header(&h); err != nil || h.kind == blockEnd || h.kind == blockEvents && h.last >= mono {
 			_, err := s.Seek(r.at, io.SeekStart)
-			return err
+			return skips, err
 		}
+		skips = skips || h.kind == blockEvents
 		r.at += blockHeaderLen + int64(h.stored)
 		if _, err := s.Seek(r.at, io.SeekStart); err != nil {
-			return err
+			return skips, err
 		}
 	}
 }

@@ -2,10 +2,12 @@ package recording
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"runtime"
 	"testing"
+	"time"
 
 	"gopherscope/internal/event"
 	"gopherscope/internal/goruntime"
@@ -318,4 +320,110 @@ func BenchmarkRead(b *testing.B) {
 		r.Close()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/event")
+}
+
+// TestSpans wants the parts of a recording with the index and without.
+func TestSpans(t *testing.T) {
+	want := slow()
+	file := want.record(t, nil)
+	offsets, headers := blocks(t, file)
+	for name, file := range map[string][]byte{"index": file, "no index": file[:offsets[len(headers)-1]], "cut": file[:offsets[4]+20]} {
+		r := open(t, file)
+		spans, complete, err := r.Spans()
+		if err != nil || complete != (name == "index") {
+			t.Fatalf("%s: complete %v, %v", name, complete, err)
+		}
+		i := 0
+		for at, h := range headers {
+			if h.kind == blockEvents && offsets[at+1] <= len(file) {
+				if i == len(spans) || spans[i] != (Span{h.first, h.last, uint64(h.events)}) {
+					t.Fatalf("%s: span %d of %v, want %+v", name, i, spans, h)
+				}
+				i++
+			}
+		}
+		if i != len(spans) {
+			t.Errorf("%s: %d spans, want %d", name, len(spans), i)
+		}
+		if got, err := play(t, r); err != nil || len(onlyEvents(got)) == 0 {
+			t.Errorf("%s: after Spans: %d events, %v", name, len(onlyEvents(got)), err)
+		}
+	}
+	r, err := NewReader(io.MultiReader(bytes.NewReader(file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.Spans(); err != ErrNotSeekable {
+		t.Errorf("of a pipe: %v", err)
+	}
+}
+
+// TestSeekAgain runs one Reader again and again from several moments, and wants what a new one reads
+// from there, each note once, and what was spent in each block.
+func TestSeekAgain(t *testing.T) {
+	tr := slow()
+	var out bytes.Buffer
+	w, err := NewWriter(&out, tr, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range tr.steps {
+		tr.totals.Cost.Total, tr.totals.TargetCPU = time.Duration(i*i), time.Duration(i*i*i)
+		if s.event != nil {
+			err = w.Event(s.event)
+		} else {
+			err = w.Tick(s.now)
+		}
+		if i%50 == 49 && err == nil {
+			if err = w.flush(); err == nil {
+				err = w.note(&Note{Time: begin + int64(i), Cause: "test"})
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, out.Bytes())
+	type spent struct{ cost, cpu, over time.Duration }
+	straight := map[int64]spent{}
+	for _, at := range []int64{-1 << 63, begin + 2e9, begin - 1, begin + 3e9, begin + 2e9, begin + 1e18} {
+		fresh := open(t, out.Bytes())
+		if err := errors.Join(fresh.SeekTo(at), again.SeekTo(at)); err != nil {
+			t.Fatal(err)
+		}
+		want, err := play(t, fresh)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []event.Event
+		if err := again.Run(t.Context(), func(e *event.Event) error {
+			if e.Kind <= event.Gap { // which Events counts
+				got = append(got, *e)
+			}
+			return nil
+		}, func(now int64) error {
+			var s spent
+			s.cost, s.cpu, s.over = again.Spent()
+			switch had, ok := straight[now]; {
+			case at < begin && s.over == 0:
+				t.Errorf("what was spent at %d is not known", now)
+			case !ok:
+				straight[now] = s
+			case s != had && s.over != 0: // of the first block it is not known
+				t.Errorf("at %d %+v was spent, and %+v after a seek to %d", now, had, s, at)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if !again.Complete() || again.Events() != uint64(len(got)) || len(onlyEvents(want)) != len(got) {
+			t.Errorf("from %d: %d events, want %d; complete %v", at, len(got), len(onlyEvents(want)), again.Complete())
+		}
+	}
+	if n := len(again.Notes()); n != len(tr.steps)/50 {
+		t.Errorf("%d notes, want %d", n, len(tr.steps)/50)
+	}
 }

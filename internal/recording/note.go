@@ -58,8 +58,8 @@ func parseNote(payload []byte) (Note, error) {
 	return n, nil
 }
 
-// Notes are the recorder's remarks in what Run has read so far, in their order. They
-// must not be changed.
+// Notes are the recorder's remarks in what Run has read so far, each once, in the order of
+// the file. They must not be changed.
 func (r *Reader) Notes() []Note { return r.notes }
 
 // remark takes a note.
@@ -68,8 +68,8 @@ func (r *Reader) remark(payload []byte) error {
 	if err != nil {
 		return r.damaged(err)
 	}
-	if len(r.notes) < maxNotes {
-		r.notes = append(r.notes, n)
+	if len(r.notes) < maxNotes && r.at >= r.noted {
+		r.notes, r.noted = append(r.notes, n), r.at+1
 	}
 	return nil
 }

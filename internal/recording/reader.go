@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -25,11 +26,13 @@ type Reader struct {
 
 	offset   int64 // wall minus monotonic now
 	totals   stream.Totals
+	spent    spending
 	ticked   int64  // the last tick
 	last     int64  // the latest time of an event
 	events   uint64 // passed on, of whole blocks
 	complete bool
 	notes    []Note
+	noted    int64 // the notes before that place in the file are in notes
 }
 
 var _ stream.Source = (*Reader)(nil)
@@ -83,9 +86,15 @@ func (r *Reader) readInfo() error {
 	r.at += blockHeaderLen + int64(h.stored)
 	i := &r.facts.info
 	r.offset, r.ticked, r.last = i.Wall-i.Begin, i.Begin, i.Begin
-	r.totals = r.facts.base
-	r.totals.Now = i.Begin
+	r.fresh()
 	return nil
+}
+
+// fresh says that no event was read yet, and none left out.
+func (r *Reader) fresh() {
+	r.totals = r.facts.base
+	r.totals.Now = r.facts.info.Begin
+	r.spent = spending{known: true, end: r.facts.info.Begin}
 }
 
 // learn takes what is known of the trace. More can be known later than when it began.
@@ -165,7 +174,7 @@ func (r *Reader) Tool() string { return r.facts.tool }
 
 // Run implements stream.Source. A recording that was cut ends after its last whole block,
 // which is no error: [Reader.Complete] tells. A *[DamageError] comes after every event of the blocks
-// before the damage.
+// before the damage. It is called once, and again after each [Reader.SeekTo].
 func (r *Reader) Run(ctx context.Context, emit func(*event.Event) error, tick func(now int64) error) error {
 	for {
 		if ctx.Err() != nil {
@@ -219,6 +228,7 @@ func (r *Reader) play(ctx context.Context, h *blockHeader, payload []byte, emit 
 		return false, r.damaged(err)
 	}
 	r.offset = d.offset
+	r.spent.next(&r.totals, &d.totals, h.last)
 	r.totals = d.totals // of the end of the block: never less than there was lost so far
 	r.totals.Now = r.ticked
 	at, now, change, more := d.tick()
@@ -263,6 +273,31 @@ func (r *Reader) Wall(mono int64) int64 { return mono + r.offset }
 // Totals implements stream.Source. While a block is read they are those of its end, up to
 // a second later: so what was lost is never told too low.
 func (r *Reader) Totals() (stream.Totals, error) { return since(r.totals, r.facts.base), nil }
+
+// spending is what was spent in a block.
+type spending struct {
+	known     bool  // what there was at the end of the block before
+	end       int64 // of the block: CLOCK_MONOTONIC, ns
+	cost, cpu time.Duration
+	over      time.Duration
+}
+
+// next takes what there was before a block and what there is after it.
+func (s *spending) next(before, after *stream.Totals, end int64) {
+	next := spending{known: true, end: end}
+	if s.known && end > s.end {
+		next.cost, next.cpu = max(0, after.Cost.Total-before.Cost.Total), max(0, after.TargetCPU-before.TargetCPU)
+		next.over = time.Duration(end - s.end)
+	}
+	*s = next
+}
+
+// Spent is what the trace cost the target, and what CPU time it used with that, in the block
+// that Run is in, and how long that block is. All are 0 when it is not known, as in the first block
+// after a SeekTo.
+func (r *Reader) Spent() (cost, targetCPU, over time.Duration) {
+	return r.spent.cost, r.spent.cpu, r.spent.over
+}
 
 // Complete says, after Run, whether the recorder ended the recording itself. Otherwise it was
 // killed, or its disk was full, or it still records.

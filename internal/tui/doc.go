@@ -5,8 +5,11 @@
 // behind [Host], which the caller has: reading the process, switching the engine on
 // and off, writing a file. [Run] puts a Model on a terminal.
 //
+// Of a recording ([Options.Recorded]) the Host has a [Replay], which makes a Sample of any of its
+// moments, and keys go from one to another.
+//
 // Figures of two kinds meet on the screen. What a goroutine is doing comes from
 // samples, which are readings of memory (package dump): they cost the process
 // nothing and miss what happens in between. Rates and latencies come from every
-// change of state ([Recorder]), and are there only while an engine is attached.
+// change of state ([Recorder]), and are there only while an engine is attached; of a recording both come from that.
 package tui

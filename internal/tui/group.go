@@ -243,7 +243,10 @@ func (gr *grouper) number(i int) uint32 {
 		return uint32(g.Status)<<8 | uint32(g.Reason)
 	case byFunction:
 		n := uint32(gr.stacks[i])
-		if n == 0 {
+		switch {
+		case n == 0 && gr.s.Position != nil:
+			n = uint32(g.Status) | 1<<31
+		case n == 0:
 			n = uint32(g.Source) | 1<<31
 		}
 		return n
@@ -283,6 +286,12 @@ func (gr *grouper) keyOf(i int) string {
 
 // noStack says why no function is known.
 func (gr *grouper) noStack(g *dump.Goroutine) string {
+	if gr.s.Position != nil {
+		if !gr.s.Dump.HasStacks {
+			return "[recorded without --stacks]"
+		}
+		return "[" + g.Status.Name() + ", no stack recorded]" // only where it parks and enters system calls one is
+	}
 	if s := gr.s.Stacks; s != gr.s.Dump { // as it was then
 		i := -1
 		if s != nil {

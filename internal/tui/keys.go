@@ -25,6 +25,11 @@ func (m *Model) key(msg tea.KeyPressMsg) tea.Cmd {
 		}
 		return nil
 	}
+	if m.tape != nil {
+		if cmd, ok := m.tapeKey(name); ok {
+			return cmd
+		}
+	}
 	if m.move(name) {
 		return nil
 	}
@@ -169,6 +174,9 @@ func (m *Model) nextColumn(step int) {
 // of the grouping before.
 func (m *Model) nextGrouping() tea.Cmd {
 	m.by = (m.by + 1) % groupings
+	if m.tape != nil && m.by == byLabel { // an event does not have them
+		m.by++
+	}
 	m.levels = []level{{kind: levelGroups}}
 	m.changed()
 	return m.needStacks()
@@ -176,6 +184,12 @@ func (m *Model) nextGrouping() tea.Cmd {
 
 // needStacks takes a Sample at once if there are no stacks yet, and some are shown.
 func (m *Model) needStacks() tea.Cmd {
+	if m.tape != nil {
+		if m.tapeStale() {
+			return m.takeSample()
+		}
+		return nil
+	}
 	if m.want().Stacks && m.sample != nil && m.sample.Stacks == nil && !m.paused {
 		return m.takeSample()
 	}

@@ -16,6 +16,10 @@ type Options struct {
 	Location *time.Location // of the times that are shown; nil is UTC
 	All      bool           // the runtime's own goroutines, too
 	ASCII    bool           // the terminal shows nothing else
+	// Recorded is not nil of a recording, the Samples of which have Rates, stacks and a
+	// Position. From is the moment that is shown first; 0 is one Interval after the begin.
+	Recorded *Recorded
+	From     int64
 }
 
 // Model is the state of the screen. It is a [tea.Model], and not safe for concurrent
@@ -48,7 +52,8 @@ type Model struct {
 	message  string // instead of the keys, until one is pressed
 	ended    string // why there are no more Samples
 	engine   engineState
-	engines  int // how many there were
+	engines  int   // how many there were
+	tape     *tape // nil of a process that lives
 }
 
 // load is what this program and the process used of the CPUs between two Samples.
@@ -111,6 +116,14 @@ func New(host Host, proc Process, opts *Options) *Model {
 	}
 	m.orders = [2]ordering{{by: colCount}, {by: colLongest}}
 	m.levels = []level{{kind: levelGroups}}
+	if m.opts.Recorded != nil {
+		m.tape = &tape{Recorded: *m.opts.Recorded, speed: ownSpeed}
+		m.tape.at = m.tape.Begin
+		m.tape.at = m.step(1)
+		if from := m.opts.From; from != 0 {
+			m.tape.at = min(max(from, m.tape.Begin), m.tape.End)
+		}
+	}
 	return m
 }
 
@@ -159,6 +172,8 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 		if int(msg) == m.timer && !m.paused {
 			return m.takeSample()
 		}
+	case playMsg:
+		return m.playOn(int(msg))
 	case engineMsg:
 		return m.switched(msg)
 	case engineEndedMsg:
@@ -197,6 +212,9 @@ func (m *Model) want() Want {
 	if top.kind == levelOne {
 		w.Watch = top.goid
 	}
+	if m.tape != nil {
+		w.At = m.tape.at
+	}
 	return w
 }
 
@@ -209,6 +227,9 @@ const idleShare = 3
 // sampled takes what came of a Sample, and sets the timer of the next.
 func (m *Model) sampled(msg sampleMsg) tea.Cmd {
 	m.sampling = false
+	if m.tape != nil {
+		return m.playback(msg)
+	}
 	var end *EndedError
 	switch {
 	case errors.As(msg.err, &end):
@@ -240,6 +261,18 @@ const sparkLen = 240
 // show makes a Sample the one that is shown.
 func (m *Model) show(s *Sample) {
 	m.changed()
+	if m.tape != nil {
+		m.showTape(s)
+	} else {
+		m.showLive(s)
+	}
+	for _, note := range s.Notes {
+		m.message = m.glyphs.safe(note)
+	}
+}
+
+// showLive makes a Sample of a process the one that is shown.
+func (m *Model) showLive(s *Sample) {
 	if old := m.sample; old != nil {
 		m.load = load{over: time.Duration(s.Dump.Mono - old.Dump.Mono)}
 		if s.TargetCPU > 0 && old.TargetCPU > 0 {
@@ -253,9 +286,6 @@ func (m *Model) show(s *Sample) {
 	for k := range counts {
 		line := append(m.sparks[k], counts[k])
 		m.sparks[k] = line[max(0, len(line)-sparkLen):]
-	}
-	for _, note := range s.Notes {
-		m.message = m.glyphs.safe(note)
 	}
 }
 
@@ -333,7 +363,7 @@ func rateColumn(id columnID) bool { return id == colSchedWait || id == colRate |
 
 // rates are those of the Sample that is shown; nil if it has none.
 func (m *Model) rates() *Rates {
-	if m.sample == nil || m.engine == engineOff {
+	if m.sample == nil || m.engine == engineOff && m.tape == nil {
 		return nil
 	}
 	return m.sample.Rates

@@ -28,14 +28,21 @@ func (m *Model) oneLines(l *level) []string {
 			l.seen = &one{when: m.sample.Dump.Time, lines: m.goroutine(i)}
 		}
 	} else if l.seen != nil {
-		lines = append(lines, "it has ended; this was seen at "+m.clock(l.seen.when))
+		gone := "it has ended"
+		if m.tape != nil {
+			gone = "it is not there at this time"
+		}
+		lines = append(lines, gone+"; this was seen at "+m.clock(l.seen.when))
 	}
 	if l.seen != nil {
 		lines = append(lines, l.seen.lines...)
 	}
 	lines = append(lines, "")
-	if r := m.rates(); r != nil && r.Watched == l.goid {
+	switch r := m.rates(); {
+	case r != nil && r.Watched == l.goid:
 		return append(lines, m.transitions(r)...)
+	case m.tape != nil:
+		return append(lines, "reading its transitions "+m.glyphs.ellipsis)
 	}
 	return append(lines, m.stays(l.goid)...)
 }
@@ -131,8 +138,11 @@ func (m *Model) stays(id uint64) []string {
 // transitions are the lines about the changes of the goroutine that is watched, the
 // newest first.
 func (m *Model) transitions(r *Rates) []string {
-	lines := []string{fmt.Sprintf("its last transitions, by %s", r.Engine)}
-	if len(r.History) == 0 {
+	lines := []string{fmt.Sprintf("its last transitions, by %s", m.glyphs.safe(r.Engine))}
+	switch {
+	case len(r.History) == 0 && m.tape != nil:
+		return append(lines, "  none up to here")
+	case len(r.History) == 0:
 		return append(lines, "  none since it is watched")
 	}
 	for i := len(r.History) - 1; i >= 0; i-- {

@@ -127,6 +127,8 @@ type Recorder struct {
 	ended    map[event.Location]*Figures
 	watched  uint64
 	history  []Transition
+
+	violations uint64 // before the tracker's
 }
 
 // recorded is a goroutine as a Recorder knows it.
@@ -159,7 +161,7 @@ func (r *Recorder) Event(e *event.Event) {
 		r.transition(e, c)
 	case event.Gap:
 		r.gap(e)
-	default:
+	case event.Exec, event.Exit:
 		r.live = goid.Map[recorded]{}
 	}
 }
@@ -248,7 +250,7 @@ func (r *Recorder) Take(now int64) *Rates {
 	rates := &Rates{
 		For: time.Duration(max(0, now-r.begin-r.untraced)), Transitions: r.count, Goroutines: map[uint64]*Figures{}, Ended: r.ended,
 		Over:       time.Duration(max(0, now-r.begin)),
-		Violations: r.tracker.Violations(), Watched: r.watched, History: slices.Clone(r.history),
+		Violations: r.broken(), Watched: r.watched, History: slices.Clone(r.history),
 	}
 	r.live.Retain(func(id uint64, g *recorded) bool {
 		g.wait(max(g.since, r.begin), now)
@@ -262,6 +264,9 @@ func (r *Recorder) Take(now int64) *Rates {
 	r.begin, r.count, r.untraced, r.ended = now, 0, 0, map[event.Location]*Figures{}
 	return rates
 }
+
+// broken is how many events did not continue the one before.
+func (r *Recorder) broken() uint64 { return r.violations + r.tracker.Violations() }
 
 // Charge fills in what only the engine knows: what is lost so far, and what its cost
 // rose by since the Rates before, which is cost less before.

@@ -10,6 +10,7 @@ import (
 // Process is what does not change of the process that is shown.
 type Process struct {
 	PID       int
+	File      string // the recording, if it is one; the Model escapes it
 	Command   string // as it is; the Model escapes it
 	GoVersion string
 	Procs     int // GOMAXPROCS; 0 if unknown
@@ -21,6 +22,8 @@ type Want struct {
 	Stacks bool
 	// Watch is the goroutine whose transitions are shown; 0 if none is.
 	Watch uint64
+	// At is, of a recording, which moment is shown: CLOCK_MONOTONIC, ns.
+	At int64
 }
 
 // Sample is what is known of a process at one moment. It is not changed after it
@@ -32,6 +35,18 @@ type Sample struct {
 	OwnCPU    time.Duration // CPU time that this program has used; 0 if unknown
 	Rates     *Rates        // since the Sample before; nil without an engine
 	Notes     []string      // messages of the engine since the Sample before
+	Position  *Position     // nil of a process that lives
+}
+
+// Position is where a Sample is in a recording, and what only a recording can tell.
+type Position struct {
+	Recorded
+	At      int64         // CLOCK_MONOTONIC, ns
+	Over    time.Duration // before At, which Rates, Ran and CPU are of
+	Ran     []bool        // of Dump.Goroutines: it ran meanwhile, or is new
+	CPU     time.Duration // that the process used, at the rate of the block of the recording; 0 if unknown
+	Unknown int           // goroutines that are left out: nothing was heard of them since the trace paused
+	Paused  int64         // the trace paused at At, and did since then: all else is as it was then; 0 if it did not
 }
 
 // EndedError is the error of a Sample when there will never be another one.

@@ -30,7 +30,7 @@ func newStyles() styles {
 }
 
 // headLines is how many lines there are above the table, with the titles of its
-// columns, and footLines below it.
+// columns, and footLines below it. Of a recording there is one more.
 const (
 	headLines = 6
 	footLines = 1
@@ -41,7 +41,13 @@ const (
 const cursorWidth = 2
 
 // room is how many rows of the table there are on the screen.
-func (m *Model) room() int { return m.height - headLines - footLines }
+func (m *Model) room() int {
+	room := m.height - headLines - footLines
+	if m.tape != nil {
+		room--
+	}
+	return room
+}
 
 // View implements tea.Model.
 func (m *Model) View() tea.View {
@@ -87,6 +93,9 @@ func (m *Model) text() string {
 // header are the lines above the table.
 func (m *Model) header(width int) []string {
 	lines := []string{m.titleLine(width)}
+	if m.tape != nil {
+		lines = append(lines, m.tapeLine(width))
+	}
 	counts := m.counts()
 	half := width / 2
 	lines = append(lines,
@@ -107,6 +116,7 @@ func (m *Model) titleLine(width int) string {
 		facts += fmt.Sprintf("  GOMAXPROCS %d", m.proc.Procs)
 	}
 	switch {
+	case m.tape != nil: // the next line says when
 	case m.ended != "":
 		facts += "  ENDED " + at
 	case m.paused:
@@ -115,6 +125,9 @@ func (m *Model) titleLine(width int) string {
 		facts += "  " + at
 	}
 	name := fmt.Sprintf("gopherscope top %d  %s", m.proc.PID, m.glyphs.safe(m.proc.Command))
+	if m.tape != nil {
+		name = "gopherscope top " + m.glyphs.safe(m.proc.File) + "  " + m.glyphs.safe(m.proc.Command)
+	}
 	name = m.glyphs.head(name, width-ansi.StringWidth(facts)-2)
 	return m.styles.title.Render(left(name, width-ansi.StringWidth(facts))) + facts
 }
@@ -133,9 +146,11 @@ func (m *Model) costLine(width int) string {
 		if m.load.target > 0 {
 			parts = append(parts, "process "+percent(m.load.target, m.load.over)+" CPU")
 		}
-		parts = append(parts, "top "+percent(m.load.own, m.load.over))
+		if m.tape == nil {
+			parts = append(parts, "top "+percent(m.load.own, m.load.over))
+		}
 	}
-	if m.sample != nil {
+	if m.sample != nil && m.tape == nil {
 		parts = append(parts, "read in "+duration(m.sample.Dump.Took))
 	}
 	parts = append(parts, m.engineText()...)
@@ -157,6 +172,10 @@ func (m *Model) costLine(width int) string {
 
 // engineText is what there is to say of the engine: the most important first.
 func (m *Model) engineText() []string {
+	switch {
+	case m.tape != nil:
+		return m.ratesText("cost")
+	}
 	switch m.engine {
 	case engineStarting:
 		return []string{"engine: attaching"}
@@ -165,13 +184,21 @@ func (m *Model) engineText() []string {
 	case engineOff:
 		return []string{"engine off (key e)"}
 	}
+	return m.ratesText("costs")
+}
+
+// ratesText is what there is to say of the rates.
+func (m *Model) ratesText(costs string) []string {
 	r := m.rates()
-	if r == nil {
+	switch {
+	case r == nil && m.tape != nil:
+		return nil
+	case r == nil:
 		return []string{"engine: attached"}
 	}
 	text := []string{
 		fmt.Sprintf("lost %d", r.Lost),
-		fmt.Sprintf("%s costs it %s", r.Engine, percent(r.Cost, r.Over)),
+		fmt.Sprintf("%s %s it %s", m.glyphs.safe(r.Engine), costs, percent(r.Cost, r.Over)),
 		amount(perSecond(float64(r.Transitions), r.For)) + " transitions/s",
 	}
 	if gap := r.Over - r.For; gap > 0 {
@@ -202,6 +229,9 @@ func (m *Model) whereLine(width int) string {
 	}
 	if old := m.staleText(t); old != "" {
 		text += "  " + old
+	}
+	if m.sample != nil && m.tape != nil && m.sample.Position.Unknown > 0 {
+		text += fmt.Sprintf("  %d more not heard of since a pause of the trace", m.sample.Position.Unknown)
 	}
 	if m.sample != nil && m.sample.Dump.Torn > 0 {
 		text += fmt.Sprintf("  torn %d", m.sample.Dump.Torn)
@@ -285,11 +315,11 @@ func (m *Model) tableLines(l *level, width, room int) []string {
 		}
 		lines = append(lines, line)
 	}
-	return append(lines, m.emptyText(t)...)
+	return append(lines, m.emptyText(l, t)...)
 }
 
 // emptyText stands for a table without rows.
-func (m *Model) emptyText(t *table) []string {
+func (m *Model) emptyText(l *level, t *table) []string {
 	switch {
 	case len(t.rows) > 0:
 		return nil
@@ -297,6 +327,8 @@ func (m *Model) emptyText(t *table) []string {
 		return []string{"  reading the goroutines " + m.glyphs.ellipsis}
 	case m.pattern != nil:
 		return []string{"  no row matches the filter; Esc takes it away"}
+	case l.key == nil:
+		return []string{"  there is no goroutine at this time"}
 	}
 	return []string{"  no goroutine is in this row any more; Esc goes back"}
 }
@@ -346,7 +378,10 @@ func (m *Model) footer() string {
 		return m.styles.alarm.Render(m.glyphs.head(m.ended+"; this is what was seen last; q quits", m.width))
 	}
 	keys := []string{"? help", "q quit", "enter open", "g group", "/ filter", "< > sort", "e engine", "p pause", "w write", "r reverse"}
-	if m.top().kind == levelOne {
+	switch {
+	case m.tape != nil:
+		keys = m.tapeKeys()
+	case m.top().kind == levelOne:
 		keys = []string{"? help", "q quit", "esc back", "e engine: every transition", "p pause", "w write"}
 	}
 	line := ""
@@ -364,6 +399,9 @@ func (m *Model) footer() string {
 
 // helpLines is the page that ? shows: no wider than the narrowest screen, the keys first.
 func (m *Model) helpLines() []string {
+	if m.tape != nil {
+		return strings.Split(tapeHelp, "\n")
+	}
 	const text = `gopherscope top: the keys
 
 up down pgup pgdn home end  choose a row
