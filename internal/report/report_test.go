@@ -202,3 +202,20 @@ func BenchmarkText(b *testing.B) {
 		}
 	}
 }
+
+func TestAppendFor(t *testing.T) {
+	for _, tt := range []struct {
+		c    gstate.Change
+		want string
+	}{
+		{gstate.Change{}, "-"},
+		{gstate.Change{ForKnown: true}, "0ns"},
+		{gstate.Change{ForKnown: true, For: 41_234}, "41.2µs"},
+		{gstate.Change{ForKnown: true, For: 41_234, ForAtLeast: true}, ">41.2µs"},
+		{gstate.Change{ForKnown: true, ForAtLeast: true}, "-"},
+	} {
+		if got := string(appendFor(nil, &tt.c)); got != tt.want {
+			t.Errorf("%+v: %q, want %q", tt.c, got, tt.want)
+		}
+	}
+}

@@ -99,8 +99,10 @@ func (t *textWriter) Event(e *event.Event, c gstate.Change) error {
 	return t.line(append(b, '\n'))
 }
 
+// appendFor appends for how long the state before lasted. That it lasted for no time or
+// longer says nothing: such a goroutine changed while the trace was attached.
 func appendFor(b []byte, c *gstate.Change) []byte {
-	if !c.ForKnown {
+	if !c.ForKnown || c.ForAtLeast && c.For == 0 {
 		return append(b, '-')
 	}
 	if c.ForAtLeast {
