@@ -101,10 +101,6 @@ func (t *Tracker) seed(e *event.Event) {
 	if e.Since > 0 && e.Since < e.Time {
 		since = e.Since
 	}
-	*live.Put(e.GoID) = state{status: e.To, seed: true, since: since, birth: e.Birth}
-	t.goroutines++
-	t.seeded++
-}
 	if g != nil { // known from before a gap
 		g.status, g.seed, g.gaps, g.since = e.To, true, 0, since
 		if g.birth == nil {
@@ -112,6 +108,10 @@ func (t *Tracker) seed(e *event.Event) {
 		}
 		return
 	}
+	*live.Put(e.GoID) = state{status: e.To, seed: true, since: since, birth: e.Birth}
+	t.goroutines++
+	t.seeded++
+}
 
 func (t *Tracker) transition(e *event.Event, c *Change) {
 	live := t.process(e.PID)
