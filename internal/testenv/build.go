@@ -68,15 +68,24 @@ func (b Build) HasC() bool { return b.Cgo || b.Race }
 // GOPHERSCOPE_TESTPROG or gopherscope-testprog in the user's cache directory,
 // which test processes share. The file must not be changed; copy it instead.
 //
-// The test is skipped when the toolchain or the C compiler that the build needs
-// is missing, and fails when the program does not compile.
+// A program that is in the cache needs nothing else. For another, the test is
+// skipped when the toolchain or the C compiler that the build needs is missing, and
+// fails when the program does not compile.
 func BuildTarget(t testing.TB, prog string, b Build) string {
 	t.Helper()
+	src := Testprog(t)
+	bin, err := cached(src, prog, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(bin); err == nil {
+		return bin
+	}
 	RequireToolchain(t, b.Go)
 	if b.needsC() {
 		requireCompiler(t)
 	}
-	bin, err := buildTarget(Testprog(t), prog, b)
+	err = buildTarget(src, prog, b, bin)
 	if err != nil {
 		t.Fatalf("build %s %s: %v", prog, b, err)
 	}
@@ -92,7 +101,8 @@ func requireCompiler(t testing.TB) {
 	}
 }
 
-func buildTarget(src, prog string, b Build) (string, error) {
+// cached is where in the cache a program is, or will be.
+func cached(src, prog string, b Build) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return "", err
@@ -101,23 +111,24 @@ func buildTarget(src, prog string, b Build) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	bin := filepath.Join(cache, fmt.Sprintf("%s-%s-%s", prog, b, sum))
-	if _, err := os.Stat(bin); err == nil {
-		return bin, nil
-	}
+	return filepath.Join(cache, fmt.Sprintf("%s-%s-%s", prog, b, sum)), nil
+}
+
+// buildTarget compiles a program to its place in the cache.
+func buildTarget(src, prog string, b Build, bin string) error {
 	unlock, err := lock(bin + ".lock")
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer unlock()
 	if _, err := os.Stat(bin); err == nil {
-		return bin, nil
+		return nil
 	}
 	if err := compile(src, prog, b, bin+".tmp"); err != nil {
-		return "", err
+		return err
 	}
-	removeOld(strings.TrimSuffix(bin, sum))
-	return bin, os.Rename(bin+".tmp", bin)
+	removeOld(bin[:len(bin)-hashLen])
+	return os.Rename(bin+".tmp", bin)
 }
 
 // keepFor is how long a program of former sources stays: another checkout may

@@ -116,11 +116,15 @@ var tool struct {
 	err  error
 }
 
-// Tool is the path of the gopherscope command, compiled once per test process.
+// Tool is the path of the gopherscope command: what the environment's
+// GOPHERSCOPE_TOOL names, or compiled once per test process.
 func Tool(t testing.TB) string {
 	t.Helper()
 	testenv.RequireRoot(t)
 	testenv.RequireBPF(t)
+	if path := os.Getenv("GOPHERSCOPE_TOOL"); path != "" {
+		return path
+	}
 	root := testenv.ModuleRoot(t)
 	tool.once.Do(func() {
 		dir, err := os.MkdirTemp("", "gopherscope-test")
