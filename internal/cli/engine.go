@@ -24,6 +24,8 @@ type engineOptions struct {
 
 	stacks bool // where goroutines park, enter system calls and are created
 
+	noLabels bool // with stacks, but nobody looks at the pprof labels
+
 	attachesAgain bool // later, perhaps: no capability is given up
 }
 

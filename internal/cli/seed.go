@@ -141,13 +141,17 @@ func (s *seeder) seeds(dumps []*dump.Dump, begin int64) error {
 	var states [32]int
 	total := 0
 	for _, d := range dumps {
+		label := s.session.labels.seeded(d, s.pass)
 		err := s.events.Seeds(d, begin, s.session.seeded.add(d), func(e *event.Event, changed bool) error {
 			if !changed {
 				s.session.engine.Seed(e)
 			}
 			total++
 			states[int(e.To)%len(states)]++
-			return s.pass(e)
+			if err := s.pass(e); err != nil || changed {
+				return err
+			}
+			return label(e)
 		})
 		if err != nil {
 			return err

@@ -45,6 +45,7 @@ type wait struct {
 	reason string
 	fake   bool
 	stack  uint32
+	labels *event.LabelSet // nil if unknown
 }
 
 var _ stream.Source = (*Source)(nil)
@@ -129,7 +130,7 @@ func (s *Source) pass(e *event.Event, emit func(*event.Event) error) error {
 
 // match says whether an event is of a goroutine of the part, or of none.
 func (s *Source) match(e *event.Event, birth *event.Birth) bool {
-	if e.Kind != event.Transition && e.Kind != event.Snapshot {
+	if e.Kind != event.Transition && e.Kind != event.Snapshot && e.Kind != event.Labels {
 		return true
 	}
 	if len(s.part.GoIDs) > 0 && !slices.Contains(s.part.GoIDs, e.GoID) {
@@ -144,15 +145,27 @@ func (s *Source) note(e *event.Event) {
 	switch {
 	case e.Kind == event.Exec || e.Kind == event.Exit:
 		delete(s.waits, e.PID)
+	case e.Kind == event.Labels:
+		if w := s.wait(e); w != nil {
+			w.labels = e.Labels
+		}
 	case e.To == goruntime.Waiting:
 		if waits == nil {
 			waits = &goid.Map[wait]{}
 			s.waits[e.PID] = waits
 		}
-		*waits.Put(e.GoID) = wait{e.Reason, e.Fake, e.Stack}
+		*waits.Put(e.GoID) = wait{reason: e.Reason, fake: e.Fake, stack: e.Stack}
 	case waits != nil && e.Kind != event.Gap:
 		waits.Delete(e.GoID)
 	}
+}
+
+// wait is why and where the goroutine of an event waits; nil if it does not.
+func (s *Source) wait(e *event.Event) *wait {
+	if waits := s.waits[e.PID]; waits != nil {
+		return waits.Get(e.GoID)
+	}
+	return nil
 }
 
 // begin emits the goroutines that are there when the part begins, and what came of it so
@@ -165,6 +178,12 @@ func (s *Source) begin(emit func(*event.Event) error) error {
 		}
 		if err := emit(&e); err != nil {
 			return err
+		}
+		if w := s.wait(&e); w != nil && w.labels != nil {
+			labels := event.Event{Kind: event.Labels, Time: e.Time, PID: e.PID, GoID: e.GoID, Labels: w.labels}
+			if err := emit(&labels); err != nil {
+				return err
+			}
 		}
 	}
 	s.waits = nil
@@ -191,10 +210,8 @@ func (s *Source) there() []event.Event {
 		e := event.Event{Kind: event.Snapshot, Time: s.part.From, PID: g.PID, GoID: g.GoID, To: g.Status, Birth: g.Birth}
 		if g.Status == goruntime.Waiting {
 			e.Since = g.Since
-			if waits := s.waits[g.PID]; waits != nil {
-				if w := waits.Get(g.GoID); w != nil {
-					e.Reason, e.Fake, e.Stack = w.reason, w.fake, w.stack
-				}
+			if w := s.wait(&e); w != nil {
+				e.Reason, e.Fake, e.Stack = w.reason, w.fake, w.stack
 			}
 		}
 		snapshots = append(snapshots, e)

@@ -1,12 +1,13 @@
 // Package event defines what a trace consists of: one [Event] for every change
 // of a goroutine's status, in an order that is causal per goroutine, and before
-// those one for each goroutine that was there when the trace began.
+// those one for each goroutine that was there when the trace began. In between are
+// the pprof labels of goroutines that wait, where they were read.
 //
 // The package is the border of the program. What is left of it (engines,
 // processes, binaries) needs Linux, privileges and a live process; what is
 // right of it (gstate, report and every encoder) is a pure function of events.
 // It imports neither side. Values are plain data, safe to copy; an engine may
-// reuse the Event it passes to a callback, but never what a Birth points to.
+// reuse the Event it passes to a callback, but never what a Birth or a LabelSet points to.
 package event
 
 import "gopherscope/internal/goruntime"
@@ -32,10 +33,15 @@ const (
 	// goroutines have ended is not known at all. Only Kind, Time, Since and PID are
 	// set; PID is 0 when several processes are traced.
 	Gap
+	// Labels says which pprof labels a goroutine had at Time, in the middle of a wait or
+	// a system call. As only the goroutine itself changes them, and runs to do so, they are
+	// its labels from the Transition before until it runs again. Only Kind,
+	// Time, PID, GoID and Labels are set. An engine does not emit it: package labels makes it.
+	Labels
 )
 
 // Event is one change of one goroutine's status, the end of all goroutines of a
-// process, or a goroutine that was there before.
+// process, a goroutine that was there before, or the labels of one.
 type Event struct {
 	Kind   Kind
 	Time   int64            // CLOCK_MONOTONIC, nanoseconds
@@ -53,6 +59,7 @@ type Event struct {
 	Since  int64            // of a Snapshot: it waits since then at least, by the runtime's notes; of a Gap: its begin; CLOCK_MONOTONIC, ns; 0 if unknown
 	Stack  uint32           // a stack, by the number that the source of the events knows it by; 0 if it was not taken. Where To is Waiting or Syscall: where it parked or entered the system call; of a birth: the parent's, at the go statement
 	Birth  *Birth           // non-nil on the event that creates a goroutine, and on a Snapshot where it is known
+	Labels *LabelSet        // non-nil on an event of kind Labels, and only there
 }
 
 // NoP is the value of [Event.P] that says there is none.
@@ -71,6 +78,16 @@ type Location struct {
 	File string // as recorded in the binary; may be trimmed
 	Line int    // 1-based; 0 if unknown
 }
+
+// LabelSet is the pprof labels that a goroutine has, as far as they could be read; the zero LabelSet is that of a
+// goroutine without. They are the traced program's: any bytes, and bounded in length by who read them. A LabelSet is shared
+// by events and never changed.
+type LabelSet struct {
+	Labels []Label // in the order of keys, then values
+}
+
+// Label is one pprof label.
+type Label struct{ Key, Value string }
 
 // IsNew says whether the event is the first of a goroutine's life.
 func (e *Event) IsNew() bool { return e.Kind == Transition && e.Birth != nil }

@@ -17,12 +17,14 @@ import (
 //
 // The keys are those of the JSON form; since_ns is Event.Since. A key that is missing is
 // 0, so that nothing is lost, and each may come once, in any order. The key parent, written
-// also when it is 0, says that there is a Birth. A place is function, file and line. A text
+// also when it is 0, says that there is a Birth. A place is function, file and line. The key
+// labels, of an event of that kind, has their number and then each key and value, as in
+// labels=2,path,/login,user,7. A text
 // is quoted as in Go source unless it is printable ASCII without spaces, commas, quotes and
 // backslashes: so nothing in a line can control a terminal. A status, path or kind without
 // a name is its number.
 
-var kindNames = [...]string{Transition: "transition", Exec: "exec", Exit: "exit", Snapshot: "snapshot", Gap: "gap"}
+var kindNames = [...]string{Transition: "transition", Exec: "exec", Exit: "exit", Snapshot: "snapshot", Gap: "gap", Labels: "labels"}
 
 // Known says whether the kind is one of the constants.
 func (k Kind) Known() bool { return int(k) < len(kindNames) }
@@ -68,6 +70,13 @@ func AppendText(b []byte, e *Event) []byte {
 		b = strconv.AppendUint(b, e.Birth.Parent, 10)
 		b = appendPlace(b, "created_by", &e.Birth.CreatedBy)
 		b = appendPlace(b, "start", &e.Birth.Start)
+	}
+	if e.Labels != nil {
+		b = strconv.AppendInt(appendKey(b, "labels"), int64(len(e.Labels.Labels)), 10)
+		for _, l := range e.Labels.Labels {
+			b = appendWord(append(b, ','), l.Key)
+			b = appendWord(append(b, ','), l.Value)
+		}
 	}
 	return b
 }
@@ -188,6 +197,10 @@ func (p *textParser) field(e *Event, key string) error {
 			l = &e.birth().Start
 		}
 		return p.place(l)
+	case "labels":
+		e.Labels = &LabelSet{}
+		e.Labels.Labels, err = p.labels()
+		return err
 	}
 	value, _ := p.until(' ')
 	return e.setText(key, value)
@@ -280,6 +293,53 @@ func (p *textParser) place(l *Location) (err error) {
 	line, _ := p.until(' ')
 	l.Line, err = strconv.Atoi(line)
 	return err
+}
+
+// labels reads a number and so many pairs of texts.
+func (p *textParser) labels() ([]Label, error) {
+	number, err := p.number()
+	if err != nil {
+		return nil, err
+	}
+	var labels []Label
+	for n := number; n > 0; n-- {
+		var l Label
+		if l.Key, err = p.word(','); err != nil {
+			return nil, err
+		}
+		end := byte(',')
+		if n == 1 {
+			end = ' '
+			if last, _, _ := strings.Cut(p.rest, " "); last != "" && last[0] != '"' && strings.Contains(last, ",") {
+				return nil, errValue // more than the number says
+			}
+		}
+		if l.Value, err = p.word(end); err != nil {
+			return nil, err
+		}
+		labels = append(labels, l)
+	}
+	return labels, nil
+}
+
+// number reads how many labels follow, and the comma after it if there are some.
+func (p *textParser) number() (uint64, error) {
+	digits := p.rest
+	if end := strings.IndexAny(digits, ", "); end >= 0 {
+		digits = digits[:end]
+	}
+	n, err := strconv.ParseUint(digits, 10, 16)
+	if err != nil {
+		return 0, err
+	}
+	after := byte(',')
+	if n == 0 {
+		after = ' '
+	}
+	if s, ok := p.until(after); s != digits || n > 0 && !ok {
+		return 0, errValue
+	}
+	return n, nil
 }
 
 func parseStatus(s string) (goruntime.Status, error) {

@@ -19,6 +19,7 @@ var full = event.Event{
 		CreatedBy: event.Location{Func: "main.(*T).run[...]", File: "/src/a b,c.go", Line: 10},
 		Start:     event.Location{Func: "\x1b[2J\xff\"\\", File: "\u00e9\n", Line: -1},
 	},
+	Labels: &event.LabelSet{Labels: []event.Label{{Key: "path", Value: "/a,b"}, {Key: "\x1b]0;\a", Value: ""}}},
 }
 
 // TestTextForm holds the form to what it looks like, and to every field of Event.
@@ -32,7 +33,9 @@ func TestTextForm(t *testing.T) {
 	for line, e := range map[string]event.Event{
 		"transition": {},
 		`snapshot mono_ns=1 pid=2 tid=3 goid=4 m=-5 p=-1 from=running to=waiting via=park reason="chan receive" fake_wait=true waker=6 ` +
-			`since_ns=-7 stack=8 parent=9 created_by=main.(*T).run[...],"/src/a b,c.go",10 start="\x1b[2J\xff\"\\","\u00e9\n",-1`: full,
+			`since_ns=-7 stack=8 parent=9 created_by=main.(*T).run[...],"/src/a b,c.go",10 start="\x1b[2J\xff\"\\","\u00e9\n",-1 labels=2,path,"/a,b","\x1b]0;\a",""`: full,
+		"labels mono_ns=5 pid=6 goid=7 labels=0":                                   {Kind: event.Labels, Time: 5, PID: 6, GoID: 7, Labels: &event.LabelSet{}},
+		"labels goid=7 labels=1,user,7":                                            {Kind: event.Labels, GoID: 7, Labels: &event.LabelSet{Labels: []event.Label{{Key: "user", Value: "7"}}}},
 		"exec mono_ns=-9223372036854775808 pid=4294967295":                         {Kind: event.Exec, Time: -1 << 63, PID: 1<<32 - 1},
 		"exit goid=18446744073709551615":                                           {Kind: event.Exit, GoID: 1<<64 - 1},
 		"gap mono_ns=9223372036854775807":                                          {Kind: event.Gap, Time: 1<<63 - 1},
@@ -78,6 +81,14 @@ func TestTextRefuses(t *testing.T) {
 		"exit via=256":                     "via",
 		"exit fake_wait=maybe":             "fake_wait",
 		"exit reason=":                     "value is missing",
+		"labels labels=":                   "labels",
+		"labels labels=1":                  "value is missing",
+		"labels labels=0,a,b":              "value is missing",
+		"labels labels=0,":                 "value is missing",
+		"labels labels=1,a":                "value is missing",
+		"labels labels=1,a,b,c":            "value is missing",
+		"labels labels=2,a,b":              "value is missing",
+		"labels labels=65536,a,b":          "labels",
 		`exit reason="a`:                   "reason",
 		`exit reason="a"b goid=1`:          "something follows",
 		"exit created_by=main.main goid=1": "created_by",

@@ -68,6 +68,10 @@ func (t *Tracker) Apply(e *event.Event) *Change {
 		c.Birth = e.Birth
 	case event.Gap:
 		t.gap(e.PID)
+	case event.Labels: // no change
+		if g := t.process(e.PID).Get(e.GoID); g != nil {
+			c.Birth = g.birth
+		}
 	default:
 		t.endProcess(e.PID)
 	}

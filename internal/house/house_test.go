@@ -67,6 +67,7 @@ var layers = map[string][]string{
 	"perfetto":      {"engine", "event", "goid", "goruntime", "gstate", "stream"},
 	"leaks":         {"dump", "goruntime"},
 	"tui":           {"dump", "engine", "event", "goid", "goruntime", "gstate", "recording", "stream"},
+	"labels":        {"event", "goid", "goruntime"},
 	"summary":       {"event", "goid", "goruntime", "gstate"},
 	"trigger":       {"event", "gstate", "summary"},
 }
@@ -85,7 +86,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that touch no system: functions of a stream of events.
-var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto", "cut", "gotrace", "recording", "summary", "trigger", "tui"}
+var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto", "cut", "gotrace", "labels", "recording", "summary", "trigger", "tui"}
 
 // system has the packages, with those below them, that touch a system.
 var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}

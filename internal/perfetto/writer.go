@@ -86,6 +86,7 @@ func (w *Writer) Event(e *event.Event, c *gstate.Change) error {
 		w.snapshot(e)
 	case event.Gap:
 		w.gap(e)
+	case event.Labels: // which the format has no place for
 	default:
 		if p := w.processes[e.PID]; p != nil {
 			w.endSlices(p, e.Time, false)

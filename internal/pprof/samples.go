@@ -59,11 +59,14 @@ func (b *sampleBuilder) add(kind samples.Kind, s *samples.Sample) {
 	if kind != samples.Created {
 		out.Value = append(out.Value, int64(s.Delay))
 	}
+	for _, l := range s.Labels {
+		out.Label[l.Key] = append(out.Label[l.Key], l.Value)
+	}
 	for _, l := range []struct{ key, value string }{
 		{LabelState, s.State}, {LabelReason, s.Reason}, {LabelCreatedBy, s.CreatedBy},
 	} {
 		if l.value != "" {
-			out.Label[l.key] = []string{l.value}
+			out.Label[l.key] = append(out.Label[l.key], l.value)
 		}
 	}
 	for _, at := range s.Stack {

@@ -71,6 +71,7 @@ type Collector struct {
 	reasons index[string]
 	sites   index[string]
 	places  index[place]
+	labels  labelSets
 
 	gaps, unaccounted time.Duration
 	missed            uint64
@@ -88,6 +89,7 @@ type goroutine struct {
 	open  *sample // that counts the time since; nil if none does
 	class class
 	site  uint32 // where it was created, in sites
+	label uint32 // its pprof labels, in labels; 0 as long as they are not known
 	at    spot
 }
 
@@ -109,10 +111,12 @@ type key struct {
 	at     spot
 	site   uint32
 	reason uint32
+	label  uint32
 	class  class
 }
 
 type sample struct {
+	key   key
 	count int64
 	delay int64 // ns
 }
@@ -175,6 +179,8 @@ func (c *Collector) Event(e *event.Event) {
 		c.snapshot(e, ch)
 	case event.Gap:
 		c.gap(e)
+	case event.Labels:
+		c.label(e)
 	case event.Exec, event.Exit:
 		c.process(e).live.Retain(func(_ uint64, g *goroutine) bool { c.leave(g, e.Time); return false })
 		delete(c.processes, e.PID)
@@ -217,6 +223,9 @@ func (c *Collector) transition(e *event.Event, ch *gstate.Change) {
 	if to == absent {
 		p.live.Delete(e.GoID)
 		return
+	}
+	if to != runnable || g.class == running {
+		g.label = 0 // what it has from now on is not known; until it runs it has what it had
 	}
 	at, reason := g.at, e.Reason
 	if e.To == goruntime.Preempted {
@@ -298,7 +307,7 @@ func (c *Collector) enter(g *goroutine, now int64, to class, at spot, reason str
 	if c.wants&(1<<to) == 0 {
 		return
 	}
-	k := key{at: at, site: g.site, class: to}
+	k := key{at: at, site: g.site, label: g.label, class: to}
 	if to == blocked {
 		k.reason = c.reasons.id(reason)
 	}
@@ -317,7 +326,7 @@ func (c *Collector) leave(g *goroutine, now int64) {
 func (c *Collector) sample(k key) *sample {
 	s := c.samples[k]
 	if s == nil {
-		s = &sample{}
+		s = &sample{key: k}
 		c.samples[k] = s
 	}
 	return s

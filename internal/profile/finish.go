@@ -45,14 +45,17 @@ func (c *Collector) Finish(now int64, stack func(id uint32) []event.Location, wa
 		p.live.Retain(func(_ uint64, g *goroutine) bool { c.leave(g, now); return true })
 	}
 	b := builder{c: c, stack: stack, merged: map[string]int{}}
+	var labels Labelled
 	for k, s := range c.samples {
 		if s.count > 0 {
 			b.add(k, s)
+			labels.add(k, s)
 		}
 	}
 	p := &Profile{
 		Kind: c.kind, Exe: c.info.Exe, Begin: wall(c.info.Begin), Duration: time.Duration(max(0, now-c.info.Begin)),
 		Samples: b.samples, Gaps: c.gaps, Unaccounted: c.unaccounted, Missed: c.missed,
+		Labels: labels, LabelsFull: c.labels.full,
 	}
 	slices.SortFunc(p.Samples, func(x, y Sample) int {
 		return cmp.Or(cmp.Compare(p.Value(&y), p.Value(&x)), cmp.Compare(y.Count, x.Count), strings.Compare(x.identity(), y.identity()))
@@ -73,6 +76,7 @@ func (b *builder) add(k key, s *sample) {
 	one := Sample{
 		Stack: b.frames(k.at), Count: s.count, Delay: time.Duration(s.delay),
 		State: classNames[k.class], Reason: b.c.reasons.value(k.reason), CreatedBy: b.c.sites.value(k.site),
+		Labels: b.c.labels.of(k.label),
 	}
 	id := one.identity()
 	if i, ok := b.merged[id]; ok {
@@ -104,6 +108,9 @@ func (b *builder) frames(at spot) []event.Location {
 func (s *Sample) identity() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%q %q %q", s.State, s.Reason, s.CreatedBy)
+	for _, l := range s.Labels {
+		fmt.Fprintf(&text, " %q=%q", l.Key, l.Value)
+	}
 	for _, f := range s.Stack {
 		fmt.Fprintf(&text, " %q %q %d", f.Func, f.File, f.Line)
 	}

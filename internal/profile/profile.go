@@ -75,6 +75,23 @@ type Profile struct {
 	Gaps        time.Duration // in which nothing was traced
 	Unaccounted time.Duration // of goroutines between two changes, when one was missed in between
 	Missed      uint64        // how often that was
+
+	Labels     Labelled
+	LabelsFull bool // there were more sets of labels than are told apart
+}
+
+// Labelled is of how much time of the samples the pprof labels are known.
+type Labelled struct {
+	Known time.Duration // of Of; a goroutine that is known to have none counts too
+	Of    time.Duration // the time parked, in system calls and runnable: a goroutine that runs may change them
+}
+
+// Share is the known part, from 0 to 1; 0 of nothing.
+func (l Labelled) Share() float64 {
+	if l.Of == 0 {
+		return 0
+	}
+	return float64(l.Known) / float64(l.Of)
 }
 
 // Sample is what the intervals with the same stack and the same labels have in common.
@@ -87,6 +104,8 @@ type Sample struct {
 	State     string // as in JSON: waiting, runnable, running, syscall; "" of Created
 	Reason    string // of a wait; "" if it is not known
 	CreatedBy string // the function of the go statement; "" if it is not known
+
+	Labels []event.Label // the program's own, by key; nil if it has none or they are not known. They can have any bytes
 }
 
 // Value is what the sample counts for: nanoseconds, of Created goroutines.
@@ -113,6 +132,9 @@ func (p *Profile) Total() (all, unknown int64) {
 // About says what the profile has and what is missing, a line each.
 func (p *Profile) About() []string {
 	lines := []string{fmt.Sprintf("gopherscope profile, kind %s: %s", p.Kind, p.Kind.about())}
+	if p.LabelsFull {
+		lines = append(lines, fmt.Sprintf("more than %d sets of pprof labels: the time with the others is without", maxLabelSets))
+	}
 	if p.Gaps > 0 {
 		lines = append(lines, fmt.Sprintf("nothing was traced for %v of %v", p.Gaps, p.Duration))
 	}

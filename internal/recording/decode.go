@@ -29,6 +29,7 @@ type decoder struct {
 	threads    []thread
 	births     []*event.Birth // the last of each site
 	goroutines []uint64
+	label      labelDecoder
 
 	offset  int64 // wall minus monotonic when the block begins
 	totals  stream.Totals
@@ -85,10 +86,14 @@ func (d *decoder) open(payload []byte) error {
 	d.readShapes()
 	d.readThreads()
 	d.readGoroutines()
+	d.readLabels()
 	for i := range secTicks {
 		if d.sections[i].bad {
 			return errMalformed
 		}
+	}
+	if d.sections[secLabels].bad {
+		return errMalformed
 	}
 	d.came, d.time, d.tickAt, d.tickNow = 0, 0, 0, 0
 	return nil
@@ -196,7 +201,7 @@ func (d *decoder) readShapes() {
 		if n := c.index(len(d.texts) + 1); n > 0 {
 			reason = d.texts[n-1]
 		}
-		if !s.kind.Known() {
+		if !s.kind.Known() || s.kind == event.Labels { // which have no shape
 			c.fail()
 		}
 		d.shapes, d.reasons = append(d.shapes, s), append(d.reasons, reason)

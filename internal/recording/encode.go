@@ -34,7 +34,10 @@ const (
 	colStack     = 19 // the engine's number, as the index in secStacks
 	colSince     = 20 // difference to the event's time
 
-	sectionCount = 21
+	secLabels = 21 // since format 1.2: sets of labels, each as a number and so many pairs of texts
+	colLabels = 22 // since format 1.2: see encoder.labels
+
+	sectionCount = 23
 )
 
 // What a shape says of the columns.
@@ -109,6 +112,7 @@ type encoder struct {
 	threads    memo[threadKey]
 	goroutines memo[uint64]
 	thread     []thread
+	label      labelEncoder
 
 	current  uint32 // thread of the last event
 	time     int64  // of the last event
@@ -138,16 +142,17 @@ func (e *encoder) reset(offset int64) {
 	e.threads.reset()
 	e.goroutines.reset()
 	e.thread = e.thread[:0]
+	e.label.reset()
 	e.events, e.ticks, e.first, e.last = 0, 0, 0, 0
 	e.time, e.goid, e.tickAt, e.tickTime, e.offset = 0, 0, 0, 0, offset
 }
 
-func (e *encoder) empty() bool { return e.events == 0 && e.ticks == 0 }
+func (e *encoder) empty() bool { return e.events == 0 && e.ticks == 0 && e.label.events == 0 }
 
 // full says whether the next event or tick belongs in another block.
 func (e *encoder) full() bool {
 	return e.events >= maxEvents || e.ticks >= maxEvents || len(e.texts) > maxTexts/2 || len(e.places) > maxTexts/2 ||
-		len(e.sections[secTexts])+len(e.sections[secStacks]) > maxRaw/4
+		len(e.sections[secTexts])+len(e.sections[secStacks]) > maxRaw/4 || e.label.full()
 }
 
 // spans widens the time range of the block.
@@ -168,7 +173,7 @@ func (e *encoder) uvarint(section int, v uint64) {
 
 func (e *encoder) varint(section int, v int64) { e.uvarint(section, uint64(v)<<1^uint64(v>>63)) }
 
-// event adds an event.
+// event adds an event of any kind but Labels.
 func (e *encoder) event(ev *event.Event) {
 	e.spans(ev.Time)
 	number := e.threadOf(ev)

@@ -11,7 +11,7 @@ import (
 // a newer minor version adds is in blocks and sections of new kinds, which are skipped.
 const (
 	major = 1
-	minor = 1
+	minor = 2
 )
 
 // magic begins every recording. The first byte is no text, and the last ones show when

@@ -232,7 +232,10 @@ func (r *Reader) play(ctx context.Context, h *blockHeader, payload []byte, emit 
 	r.totals = d.totals // of the end of the block: never less than there was lost so far
 	r.totals.Now = r.ticked
 	at, now, change, more := d.tick()
-	for i := 0; ; i++ {
+	for i, ticks := 0, 0; ; i++ {
+		if err := r.labels(i, ticks, emit); err != nil {
+			return false, err
+		}
 		for more && at == i {
 			r.offset += change
 			r.ticked, r.totals.Now = now, now
@@ -243,6 +246,10 @@ func (r *Reader) play(ctx context.Context, h *blockHeader, payload []byte, emit 
 				return true, nil
 			}
 			at, now, change, more = d.tick()
+			ticks++
+			if err := r.labels(i, ticks, emit); err != nil {
+				return false, err
+			}
 		}
 		if i == int(h.events) {
 			break
@@ -303,7 +310,8 @@ func (r *Reader) Spent() (cost, targetCPU, over time.Duration) {
 // killed, or its disk was full, or it still records.
 func (r *Reader) Complete() bool { return r.complete }
 
-// Events is the number of events of the whole blocks that Run has passed on.
+// Events is the number of events of the whole blocks that Run has passed on, without those of
+// kind Labels.
 func (r *Reader) Events() uint64 { return r.events }
 
 // Last is the time of the latest event that was passed on: CLOCK_MONOTONIC, ns. Before the

@@ -76,7 +76,9 @@ func TestEveryField(t *testing.T) {
 	var e event.Event
 	fill(t, reflect.ValueOf(&e).Elem(), &n)
 	offset := tr.info.Wall - tr.info.Begin
-	tr.steps = []step{{event: &e, offset: offset}, {now: 5, offset: offset}}
+	labels := event.Event{Kind: event.Labels, Time: e.Time, PID: e.PID, GoID: e.GoID, Labels: e.Labels}
+	e.Labels = nil // it is of that kind alone
+	tr.steps = []step{{event: &e, offset: offset}, {event: &labels, offset: offset}, {now: 5, offset: offset}}
 	got, err := play(t, open(t, tr.record(t, nil)))
 	if err != nil {
 		t.Fatal(err)

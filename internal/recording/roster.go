@@ -25,6 +25,7 @@ type present struct {
 	since  int64 // it is in that state since then, at least; 0 if unknown
 	stack  uint32
 	birth  *event.Birth
+	labels *event.LabelSet // of the wait that it is in; nil if unknown
 }
 
 // Apply takes the next event of the trace.
@@ -36,6 +37,10 @@ func (r *Roster) Apply(e *event.Event) {
 		p := r.process(e.PID)
 		if p.Get(e.GoID) == nil {
 			*p.Put(e.GoID) = present{status: e.To, fake: e.Fake, reason: e.Reason, since: e.Since, stack: e.Stack, birth: e.Birth}
+		}
+	case event.Labels:
+		if g := r.process(e.PID).Get(e.GoID); g != nil {
+			g.labels = e.Labels
 		}
 	case event.Exec, event.Exit:
 		delete(r.processes, e.PID)
@@ -67,13 +72,14 @@ func (r *Roster) transition(e *event.Event) {
 	}
 	g := p.Put(e.GoID)
 	g.status, g.fake, g.reason, g.since, g.stack = e.To, e.Fake, e.Reason, e.Time, e.Stack
+	g.labels = nil // which it may change when it runs
 	if e.Birth != nil {
 		g.birth = e.Birth
 	}
 }
 
 // Snapshots passes on an event of kind Snapshot for each goroutine that is there, as of
-// now (CLOCK_MONOTONIC, ns), by process and goid. Those that wait say since when. The event is valid
+// now (CLOCK_MONOTONIC, ns), by process and goid, and after it the labels, if they are known. Those that wait say since when. The event is valid
 // during the call. An error of emit ends Snapshots and is returned.
 func (r *Roster) Snapshots(now int64, emit func(*event.Event) error) error {
 	var list []event.Event
@@ -90,11 +96,14 @@ func (r *Roster) Snapshots(now int64, emit func(*event.Event) error) error {
 				e.Stack = g.stack // of a birth it is the parent's
 			}
 			list = append(list, e)
+			if g.labels != nil {
+				list = append(list, event.Event{Kind: event.Labels, Time: now, PID: pid, GoID: goid, Labels: g.labels})
+			}
 			return true
 		})
 	}
 	slices.SortFunc(list, func(a, b event.Event) int {
-		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.GoID, b.GoID))
+		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.GoID, b.GoID), cmp.Compare(a.Kind, b.Kind))
 	})
 	for i := range list {
 		if err := emit(&list[i]); err != nil {

@@ -76,7 +76,7 @@ func (t *trace) record(tb testing.TB, opts *Options) []byte {
 func (t *trace) events() int {
 	n := 0
 	for _, s := range t.steps {
-		if s.event != nil {
+		if s.event != nil && s.event.Kind != event.Labels {
 			n++
 		}
 	}
@@ -161,6 +161,13 @@ func random(seed uint64, events int) *trace {
 		}
 		return rng.Uint64N(40)
 	}
+	sets := make([]*event.LabelSet, 9)
+	for i := range sets {
+		sets[i] = &event.LabelSet{}
+		for range i {
+			sets[i].Labels = append(sets[i].Labels, event.Label{Key: text(), Value: text()})
+		}
+	}
 	now, offset := begin, t.info.Wall-t.info.Begin
 	for range events {
 		now += int64(rng.IntN(200_000)) - 20_000
@@ -189,6 +196,13 @@ func random(seed uint64, events int) *trace {
 			e.Birth = &event.Birth{Parent: number(), CreatedBy: place(), Start: place()}
 		}
 		t.steps = append(t.steps, step{event: e, offset: offset})
+		for rng.IntN(30) == 0 {
+			set := sets[rng.IntN(len(sets))]
+			t.steps = append(t.steps, step{event: &event.Event{Kind: event.Labels, Time: now - int64(rng.IntN(1000)), PID: uint32(number()), GoID: number(), Labels: set}, offset: offset})
+			if rng.IntN(5) == 0 {
+				t.steps = append(t.steps, step{now: now, offset: offset})
+			}
+		}
 		if rng.IntN(300) == 0 {
 			if rng.IntN(3) == 0 {
 				offset += int64(rng.IntN(1_000_000)) - 500_000

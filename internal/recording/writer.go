@@ -103,6 +103,13 @@ func (w *Writer) Event(e *event.Event) error {
 			return err
 		}
 	}
+	if e.Kind == event.Labels {
+		if e.Labels == nil {
+			return fmt.Errorf("record event: no labels of goroutine %d", e.GoID)
+		}
+		w.enc.labels(e)
+		return nil
+	}
 	w.enc.event(e)
 	return nil
 }
@@ -155,7 +162,7 @@ func (w *Writer) Close() error {
 func (w *Writer) Size() int64 { return w.size }
 
 // Written is the number of events in the blocks that are written: those that a reader of the
-// file would find now.
+// file would find now. Those of kind Labels do not count.
 func (w *Writer) Written() uint64 { return w.written }
 
 // Totals are those of the last block, of the whole trace.

@@ -134,22 +134,31 @@ func appendParent(b []byte, goid uint64) []byte {
 	return strconv.AppendUint(append(b, `,"parent":`...), goid, 10)
 }
 
-// appendJSONLabels appends the labels as an object. They are in order, so a key
-// that is there twice, which no sound program has, follows itself.
+// appendJSONLabels appends the labels, if there are some.
 func appendJSONLabels(b []byte, labels []dump.Label) []byte {
 	if len(labels) == 0 {
 		return b
 	}
-	b = append(b, `,"labels":{`...)
-	for i, l := range labels {
-		if i > 0 && l.Key == labels[i-1].Key {
+	b = append(b, `,"labels":`...)
+	return appendLabelObject(b, len(labels), func(i int) (string, string) { return labels[i].Key, labels[i].Value })
+}
+
+// appendLabelObject appends labels as an object. They are in order, so a key
+// that is there twice, which no sound program has, follows itself.
+func appendLabelObject(b []byte, n int, label func(i int) (key, value string)) []byte {
+	b = append(b, '{')
+	last := ""
+	for i := range n {
+		key, value := label(i)
+		if i > 0 && key == last {
 			continue
 		}
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(appendString(b, l.Key), ':')
-		b = appendString(b, l.Value)
+		b = append(appendString(b, key), ':')
+		b = appendString(b, value)
+		last = key
 	}
 	return append(b, '}')
 }

@@ -34,6 +34,8 @@ func (j *jsonWriter) Event(e *event.Event, c gstate.Change) error {
 		b = append(b, "snapshot"...)
 	case event.Gap:
 		b = append(b, "gap"...)
+	case event.Labels:
+		b = append(b, "labels"...)
 	default:
 		b = append(b, "transition"...)
 	}
@@ -45,6 +47,8 @@ func (j *jsonWriter) Event(e *event.Event, c gstate.Change) error {
 	case event.Snapshot:
 		b = j.appendStack(appendSeed(b, e), e)
 		return j.line(append(b, '}', '\n'))
+	case event.Labels:
+		return j.line(append(appendSetOf(b, e), '}', '\n'))
 	case event.Exec, event.Exit, event.Gap:
 		if e.Kind == event.Gap {
 			b = append(b, `,"for_ns":`...)
@@ -113,6 +117,20 @@ func appendSeed(b []byte, e *event.Event) []byte {
 	b = append(b, `,"pid":`...)
 	b = strconv.AppendUint(b, uint64(e.PID), 10)
 	return appendOrigin(b, e.Birth)
+}
+
+// appendSetOf appends the labels of a goroutine, an empty object where it has none.
+func appendSetOf(b []byte, e *event.Event) []byte {
+	b = append(b, `,"goid":`...)
+	b = strconv.AppendUint(b, e.GoID, 10)
+	b = append(b, `,"labels":`...)
+	if s := e.Labels; s != nil {
+		b = appendLabelObject(b, len(s.Labels), func(i int) (string, string) { return s.Labels[i].Key, s.Labels[i].Value })
+	} else {
+		b = append(b, "{}"...)
+	}
+	b = append(b, `,"pid":`...)
+	return strconv.AppendUint(b, uint64(e.PID), 10)
 }
 
 // appendOrigin appends where a goroutine comes from, if that is known.

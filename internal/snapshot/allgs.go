@@ -25,6 +25,8 @@ type reader struct {
 	labels labels
 	keys   []field // of g: what must not change while its stack is read
 
+	allgsAt uint64 // where runtime.allgs is; 0 as long as nobody asked
+
 	gs    [2][]byte // memory for the g structs of a chunk, and for their second reading
 	batch batch
 
@@ -74,13 +76,15 @@ var errMoved = errors.New("the list of goroutines keeps moving")
 // was read counts only if the array is still in use afterwards. The g structs
 // themselves are never freed.
 func (r *reader) allgs() ([]uint64, error) {
-	addr, err := r.t.Bin.Allgs()
-	if err != nil {
-		return nil, err
+	if r.allgsAt == 0 {
+		addr, err := r.t.Bin.Allgs()
+		if err != nil {
+			return nil, err
+		}
+		r.allgsAt = addr + r.t.Bias
 	}
-	addr += r.t.Bias
 	for range allgsAttempts {
-		gs, err := r.readAllgs(addr)
+		gs, err := r.readAllgs(r.allgsAt)
 		if !errors.Is(err, errMoved) {
 			return gs, err
 		}

@@ -161,6 +161,7 @@ func (r *Recorder) Event(e *event.Event) {
 		r.transition(e, c)
 	case event.Gap:
 		r.gap(e)
+	case event.Labels: // no change
 	case event.Exec, event.Exit:
 		r.live = goid.Map[recorded]{}
 	}
