@@ -3,7 +3,7 @@
 GO ?= go
 DELVE ?= v1.27.2
 
-.PHONY: help build demo test race matrix servers fuzz bench bench-dump bench-views churn soak generate check-generate lint clean
+.PHONY: help build demo test race matrix servers fuzz bench bench-dump bench-views churn soak vm generate check-generate lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ MINUTES ?= $(if $(CYCLES),,60)
 soak: ## attach each engine to programs under stress, detach it, and kill the tracer: for MINUTES in all, or CYCLES times for each build
 	GOPHERSCOPE_SOAK=$(if $(MINUTES),$(MINUTES)m) GOPHERSCOPE_CYCLES=$(CYCLES) $(GO) test -count=1 -timeout 48h -v ./test/stress/
 
+vm: ## run the tests on other kernels and on arm64, in virtual machines (qemu; a quarter of an hour and more)
+	GOPHERSCOPE_VM=1 $(GO) test -count=1 -timeout 2h -v ./scripts/vm/
+
 generate: ## compile the BPF programs and the inline engine's code (needs clang)
 	$(GO) generate ./...
 
@@ -59,7 +62,7 @@ check-generate: ## compile the BPF programs anew and compare with what is commit
 	scripts/check-generate
 
 lint: ## gofmt, go vet and, where it is installed, golangci-lint
-	@test -z "$$(gofmt -l cmd internal test bench demo)" || { gofmt -l cmd internal test bench demo; exit 1; }
+	@test -z "$$(gofmt -l cmd internal test bench demo scripts)" || { gofmt -l cmd internal test bench demo scripts; exit 1; }
 	$(GO) vet ./...
 	@if command -v golangci-lint >/dev/null; then golangci-lint run; else echo "golangci-lint is not installed: skipped"; fi
 
