@@ -174,9 +174,17 @@ func loadSpec() (*ebpf.CollectionSpec, error) {
 // /proc/self/mem, which is closed to a process that has file capabilities.
 const anyKernel = 1
 
-// explain shortens the error of a load that is not permitted, which names the
-// map or program that happened to be the first, to what is missing.
+// ErrOldKernel is a kernel that lacks something that every trace needs.
+var ErrOldKernel = errors.New("the kernel is too old")
+
+// explain shortens the error of a load, which names the map or program that happened to
+// be the first, to what is missing. An old kernel refuses by various errors: before 5.11
+// it is EPERM, as it counts BPF memory against RLIMIT_MEMLOCK. A release number alone
+// says nothing, since distributions have what is needed in older kernels, too.
 func explain(err error) error {
+	if release, old := oldKernel(); old {
+		return fmt.Errorf("%w: Linux %s, needs %d.%d or newer (%v)", ErrOldKernel, release, minMajor, minMinor, err)
+	}
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: needs CAP_BPF and CAP_PERFMON", unix.EPERM)
 	}
