@@ -43,8 +43,10 @@ type budget struct {
 	session *session
 	engine.Budget
 	share  float64
-	spares bool  // stacks have been left out
-	paused int64 // since then; 0 when it is not
+	spares bool      // stacks have been left out
+	kept   time.Time // when the last Step was
+	events int       // since that was last looked at
+	paused int64     // since then; 0 when it is not
 	gaps   uint64
 	gapped time.Duration // the time of the gaps that are over
 }
@@ -59,22 +61,78 @@ var errDear = errors.New("even a moment of tracing costs more than --max-overhea
 // keep does what the budget demands now, and passes a gap on that it ends. It is to be
 // called after each poll.
 func (b *budget) keep(emit func(*event.Event) error) error {
+	verdict, err := b.step()
+	if err != nil {
+		return err
+	}
+	if verdict == engine.Resume {
+		return b.resume(emit)
+	}
+	if err := b.obey(verdict); err != nil || verdict != engine.Pause {
+		return err
+	}
+	return b.session.engine.Poll(0, emit)
+}
+
+const (
+	// overdue is how long a poll may take, that has much to pass on, until the budget is
+	// looked at in the middle of it. A target that makes more events than can be passed on
+	// would cost what it likes meanwhile.
+	overdue = 50 * time.Millisecond
+	// eventsALook is after how many events the clock is looked at.
+	eventsALook = 256
+)
+
+// during keeps the budget in the middle of a poll, which passes its events to the function
+// that is returned. A pause ends outside only.
+func (b *budget) during(emit func(*event.Event) error) func(*event.Event) error {
+	if b.share >= noBudget || b.paused != 0 {
+		return emit
+	}
+	return func(e *event.Event) error {
+		if err := emit(e); err != nil {
+			return err
+		}
+		if b.events++; b.events < eventsALook || b.paused != 0 {
+			return nil
+		}
+		if b.events = 0; time.Since(b.kept) < overdue {
+			return nil
+		}
+		verdict, err := b.step()
+		if err != nil {
+			return err
+		}
+		return b.obey(verdict)
+	}
+}
+
+// step tells the budget what there was, and returns what it demands.
+func (b *budget) step() (engine.Verdict, error) {
 	s := b.session
+	b.kept = time.Now()
 	if b.share >= noBudget || s.proc == nil {
-		return nil
+		return engine.GoOn, nil
 	}
 	spent, err := b.spending()
 	if err != nil {
-		return err
+		return engine.GoOn, err
 	}
 	if spent.CPU, err = s.proc.CPUTime(); err != nil {
-		return nil // it has ended, and the session will notice
+		return engine.GoOn, nil // it has ended, and the session will notice
 	}
 	now, err := clock.Mono()
 	if err != nil {
-		return err
+		return engine.GoOn, err
 	}
-	switch b.Step(now, spent) {
+	return b.Step(now, spent), nil
+}
+
+// obey does what the budget demands, but for Resume. What was made before a pause can
+// still be polled.
+func (b *budget) obey(verdict engine.Verdict) error {
+	s := b.session
+	switch verdict {
 	case engine.DropStacks:
 		if !b.spares {
 			s.term.notef("note: doing without stacks now and then, as with them the trace costs the process more than %s of its CPU time; --max-overhead changes that", percent(b.share))
@@ -87,13 +145,12 @@ func (b *budget) keep(emit func(*event.Event) error) error {
 		if b.gaps == 0 {
 			s.term.notef("note: pausing now and then, as the trace costs the process more than %s of its CPU time; --max-overhead changes that, --engine inline is cheaper", percent(b.share))
 		}
-		b.paused = now
-		if err := s.engine.Pause(); err != nil {
+		now, err := clock.Mono()
+		if err != nil {
 			return err
 		}
-		return s.engine.Poll(0, emit)
-	case engine.Resume:
-		return b.resume(emit)
+		b.paused = now
+		return s.engine.Pause()
 	case engine.GiveUp:
 		return errDear
 	}
@@ -126,7 +183,10 @@ func (b *budget) resume(emit func(*event.Event) error) error {
 	if err != nil && s.proc.Check() != nil {
 		err = nil // it has just ended
 	}
-	return errors.Join(err, b.end(emit))
+	if err := errors.Join(err, b.end(emit)); err != nil {
+		return err
+	}
+	return b.seedAgain(emit)
 }
 
 // end passes the gap on that lasts until now, if there is one.

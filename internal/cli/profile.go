@@ -159,6 +159,9 @@ func collect(ctx context.Context, t *terminal, src stream.Source, o *profileOpti
 	p := c.Finish(src.Info().Begin+int64(sum.Duration), src.Stack, src.Wall)
 	t.notef("%s", sum.Text())
 	t.notef("%s", profileText(p))
+	if n := sum.NoStack.Budget; n > 0 {
+		t.notef("warning: %.2g %% of the stacks were left out to keep within --max-overhead; their time is %s", 100*float64(n)/float64(n+sum.NoStack.Full+sum.NoStack.Unread+sum.Cost.Hits.Stacks), profile.UnknownStack)
+	}
 	for _, missing := range p.About()[1:] {
 		t.notef("warning: %s", missing)
 	}

@@ -42,19 +42,8 @@ func (s *session) seed(ctx context.Context, emit func(*event.Event) error) error
 		s.unseeded(err)
 		return nil
 	}
-	begin, err := clock.Mono()
-	if err != nil {
-		return err
-	}
 	seeder := seeder{session: s, emit: emit}
-	dumps, err := seeder.read(ctx, present)
-	if err == nil {
-		err = seeder.seeds(dumps, begin)
-	}
-	if seeder.refused {
-		return err
-	}
-	return errors.Join(err, seeder.events.Replay(emit)) // also when the engine failed: they were made
+	return seeder.run(ctx, present)
 }
 
 // unseeded tells that goroutines that were there before are not known.
@@ -69,7 +58,33 @@ type seeder struct {
 	events  seed.Buffer
 	full    bool // the events are passed on at once
 	refused bool // emit returned an error
+	again   bool // it is not the first time, and nothing is said of it
 	cancel  context.CancelCauseFunc
+}
+
+// run takes the snapshots, and passes on what was there and what was made meanwhile.
+func (s *seeder) run(ctx context.Context, present processes) error {
+	begin, err := clock.Mono()
+	if err != nil {
+		return err
+	}
+	dumps, err := s.read(ctx, present)
+	if err == nil {
+		err = s.seeds(dumps, begin)
+	}
+	if !s.refused {
+		err = errors.Join(err, s.events.Replay(s.emit)) // also when the engine failed: they were made
+	}
+	end, clockErr := clock.Mono()
+	s.session.read = reading{end, time.Duration(end - begin)}
+	return errors.Join(err, clockErr)
+}
+
+// unseeded tells the same as session.unseeded, the first time.
+func (s *seeder) unseeded(err error) {
+	if !s.again {
+		s.session.unseeded(err)
+	}
 }
 
 // read takes the snapshots, while the engine is polled so that its ring does not
@@ -95,7 +110,7 @@ func (s *seeder) read(ctx context.Context, present processes) ([]*dump.Dump, err
 		select {
 		case r := <-results:
 			if r.err != nil {
-				s.session.unseeded(r.err)
+				s.unseeded(r.err)
 			}
 			err := s.session.engine.Poll(0, s.event)
 			if !s.full {
@@ -103,7 +118,7 @@ func (s *seeder) read(ctx context.Context, present processes) ([]*dump.Dump, err
 			}
 			// Events were passed on that belong after the dumps.
 			if r.err == nil && err == nil {
-				s.session.unseeded(errTooFast)
+				s.unseeded(errTooFast)
 			}
 			return nil, err
 		default:
@@ -141,23 +156,26 @@ func (s *seeder) seeds(dumps []*dump.Dump, begin int64) error {
 	var states [32]int
 	total := 0
 	for _, d := range dumps {
-		label := s.session.labels.seeded(d, s.pass)
-		err := s.events.Seeds(d, begin, s.session.seeded.add(d), func(e *event.Event, changed bool) error {
+		stacks := uint32(0)
+		if d.HasStacks {
+			stacks = 1
+		}
+		err := s.events.Seeds(d, begin, stacks, func(e *event.Event, changed bool) error {
+			if e.Stack != 0 {
+				e.Stack = s.session.seeded.add(&d.Stacks[e.Stack-stacks])
+			}
 			if !changed {
 				s.session.engine.Seed(e)
 			}
 			total++
 			states[int(e.To)%len(states)]++
-			if err := s.pass(e); err != nil || changed {
-				return err
-			}
-			return label(e)
+			return s.pass(e)
 		})
 		if err != nil {
 			return err
 		}
 	}
-	if total == 0 {
+	if total == 0 || s.again {
 		return nil
 	}
 	var by []string
@@ -254,44 +272,4 @@ func (s *session) follow(e process.Entry) (*target.Target, error) {
 		return nil, errors.Join(err, p.Close())
 	}
 	return t, nil
-}
-
-// seededStacks are the stacks of the goroutines that were there before. Their numbers are
-// above those of an engine.
-type seededStacks [][]dump.Stack
-
-// firstSeeded is more than the number of any stack of an engine.
-const firstSeeded = 1 << 20
-
-// add takes the stacks of a snapshot and returns what is added to their numbers there; 0
-// if it has none.
-func (s *seededStacks) add(d *dump.Dump) uint32 {
-	if !d.HasStacks {
-		return 0
-	}
-	base := uint32(firstSeeded)
-	for _, stacks := range *s {
-		base += uint32(len(stacks))
-	}
-	*s = append(*s, d.Stacks)
-	return base
-}
-
-// stack is the one with this number; nil if there is none.
-func (s seededStacks) stack(id uint32) []event.Location {
-	i := int(id) - firstSeeded
-	for _, stacks := range s {
-		if i >= len(stacks) {
-			i -= len(stacks)
-			continue
-		}
-		places := make([]event.Location, 0, len(stacks[i].Frames))
-		for _, f := range stacks[i].Frames {
-			if !f.Wrapper {
-				places = append(places, event.Location{Func: f.Func, File: f.File, Line: int(f.Line)})
-			}
-		}
-		return places
-	}
-	return nil
 }

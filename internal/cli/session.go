@@ -29,7 +29,7 @@ type session struct {
 	opts     engineOptions
 	budget   budget
 	seeded   seededStacks
-	labels   sessionLabels
+	read     reading // of goroutines
 }
 
 // startSession opens and validates the operand, launches it if it is a
@@ -98,10 +98,6 @@ func (s *session) open(op operand) error {
 // were made before the end are all passed on. The duration does not cut the
 // reading of the goroutines short.
 func (s *session) run(ctx context.Context, duration time.Duration, emit func(*event.Event) error, polled func() error) error {
-	emit, err := s.labels.start(s, emit)
-	if err != nil {
-		return err
-	}
 	watch := func(e *event.Event) error {
 		if e.Kind == event.Exec && s.proc != nil {
 			s.execs = true
@@ -135,9 +131,6 @@ func (s *session) run(ctx context.Context, duration time.Duration, emit func(*ev
 		if errors.Is(err, errDear) {
 			s.term.notef("stopped: %v", err)
 			err, last = s.poll(0, true, watch), true
-		}
-		if err == nil {
-			err = s.labels.polled(s.upTo, !last && s.budget.paused == 0)
 		}
 		if at := end.Load(); err == nil && last && at != 0 && !s.execs {
 			err = emit(&event.Event{Kind: event.Exit, Time: max(at, s.latest), PID: uint32(s.proc.PID())})
@@ -181,13 +174,17 @@ func (s *session) poll(wait time.Duration, last bool, emit func(*event.Event) er
 	if err != nil {
 		return err
 	}
-	if err := s.engine.Poll(wait, emit); err != nil {
+	if last {
+		if err := s.engine.Poll(wait, emit); err != nil {
+			return err
+		}
+		s.upTo = now
+		return s.budget.end(emit)
+	}
+	if err := s.engine.Poll(wait, s.budget.during(emit)); err != nil {
 		return err
 	}
 	s.upTo = now
-	if last {
-		return s.budget.end(emit)
-	}
 	return s.budget.keep(emit)
 }
 

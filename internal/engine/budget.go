@@ -99,8 +99,8 @@ func (b *Budget) Step(now int64, s Spending) Verdict {
 		b.spared, b.spends = true, -1
 		b.settle()
 		return DropStacks
-	case b.rate > 0 && -b.credit > b.rate*float64(atMost):
-		return GiveUp
+	case b.rate > 0 && b.spends*float64(soonest) > b.rate*float64(atMost):
+		return GiveUp // by what a moment costs, not by a debt: this process may have got no CPU for long
 	}
 	b.paused = now
 	return Pause

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -70,6 +71,8 @@ type Engine struct {
 	follow *follower // nil when one process is traced
 	cost   *costMeter
 	stacks *stackReader // nil without stacks
+
+	stopped atomic.Bool
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -174,17 +177,9 @@ func loadSpec() (*ebpf.CollectionSpec, error) {
 // /proc/self/mem, which is closed to a process that has file capabilities.
 const anyKernel = 1
 
-// ErrOldKernel is a kernel that lacks something that every trace needs.
-var ErrOldKernel = errors.New("the kernel is too old")
-
-// explain shortens the error of a load, which names the map or program that happened to
-// be the first, to what is missing. An old kernel refuses by various errors: before 5.11
-// it is EPERM, as it counts BPF memory against RLIMIT_MEMLOCK. A release number alone
-// says nothing, since distributions have what is needed in older kernels, too.
+// explain shortens the error of a load that is not permitted, which names the
+// map or program that happened to be the first, to what is missing.
 func explain(err error) error {
-	if release, old := oldKernel(); old {
-		return fmt.Errorf("%w: Linux %s, needs %d.%d or newer (%v)", ErrOldKernel, release, minMajor, minMinor, err)
-	}
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: needs CAP_BPF and CAP_PERFMON", unix.EPERM)
 	}
@@ -248,16 +243,22 @@ func ringSize(n int) uint32 {
 func (e *Engine) Name() string { return "ebpf" }
 
 // Poll implements engine.Engine. The reader waits for a record that is reserved
-// and not written yet, and stops only where the ring is empty.
+// and not written yet, and stops where the ring is empty, or else, so that Poll ends
+// although more is made than is read, at a record that is younger by more than disorder.
 func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 	e.reader.SetDeadline(time.Now().Add(wait))
-	for {
+	limit := uint64(now) + uint64(wait) + disorder
+	for late := false; !late; {
 		err := e.reader.ReadInto(&e.rec)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			break
 		}
 		if err != nil {
 			return fmt.Errorf("read ring: %w", err)
+	now, err := clock.Mono()
+	if err != nil {
+		return err
+	}
 		}
 		var r record
 		if !r.decode(e.rec.RawSample) {
@@ -274,6 +275,7 @@ func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 			if err := emit(ev); err != nil {
 				return err
 			}
+		late = r.time > limit && !e.stopped.Load()
 		}
 	}
 	if e.follow != nil {
@@ -316,6 +318,11 @@ func (e *Engine) TakeStacks(take bool) error {
 	if e.stacks == nil {
 		return nil
 	}
+// disorder is how much older than one before it a record in the ring can be, in ns: a
+// program has its place there first and then looks at the clock, and can be put off its CPU
+// in between.
+const disorder = 50e6
+
 	off := uint8(1)
 	if take {
 		off = 0

@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"context"
+	"encoding/binary"
+	"time"
+
+	"gopherscope/internal/clock"
+	"gopherscope/internal/dump"
+	"gopherscope/internal/event"
+)
+
+// The goroutines are read again after a pause at most once a seedPause, and take up the
+// seedShare-th part of this process's time at most.
+const (
+	seedPause = time.Second
+	seedShare = 10
+)
+
+// reading is what the last snapshot took.
+type reading struct {
+	end  int64 // when it was done: CLOCK_MONOTONIC, ns; 0 if there was none
+	took time.Duration
+}
+
+// seedAgain passes on the goroutines that are there after a pause, so that those that stay
+// parked are known again. While they are read nobody looks at the budget. So they are read
+// only if what is left of it suffices by far for as long as that took the last time, and no
+// longer than what is left. If they cannot be read, they are known when they change, as ever.
+func (b *budget) seedAgain(emit func(*event.Event) error) error {
+	s := b.session
+	now, err := clock.Mono()
+	if err != nil {
+		return err
+	}
+	since, room := time.Duration(now-s.read.end), b.Reserve()
+	switch {
+	case since < max(seedPause, seedShare*s.read.took):
+		return nil
+	case room < 2*s.read.took:
+		s.read.took -= s.read.took / 8 // the first time, much had to be made ready: find out anew some day
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), room)
+	defer cancel()
+	seeder := seeder{session: s, emit: emit, again: true}
+	return seeder.run(ctx, processes{s.target})
+}
+
+// seededStacks are the stacks of the goroutines that were there before, each once. Their
+// numbers are above those of an engine.
+type seededStacks struct {
+	stacks [][]event.Location // by number, less firstSeeded
+	ids    map[string]uint32  // by the addresses' bytes
+}
+
+// firstSeeded is more than the number of any stack of an engine; maxSeeded bounds their
+// memory, for the goroutines can be read many times.
+const (
+	firstSeeded = 1 << 20
+	maxSeeded   = 1 << 16
+)
+
+// add returns the number of a stack; 0 if there are too many.
+func (s *seededStacks) add(st *dump.Stack) uint32 {
+	key := make([]byte, 0, 8*len(st.Frames))
+	for _, f := range st.Frames {
+		key = binary.LittleEndian.AppendUint64(key, f.PC)
+	}
+	if id, ok := s.ids[string(key)]; ok {
+		return id
+	}
+	if len(s.stacks) == maxSeeded {
+		return 0
+	}
+	if s.ids == nil {
+		s.ids = map[string]uint32{}
+	}
+	places := make([]event.Location, 0, len(st.Frames))
+	for _, f := range st.Frames {
+		if !f.Wrapper {
+			places = append(places, event.Location{Func: f.Func, File: f.File, Line: int(f.Line)})
+		}
+	}
+	id := uint32(firstSeeded + len(s.stacks))
+	s.stacks = append(s.stacks, places)
+	s.ids[string(key)] = id
+	return id
+}
+
+// stack is the one with this number; nil if there is none.
+func (s *seededStacks) stack(id uint32) []event.Location {
+	if i := int(id) - firstSeeded; i >= 0 && i < len(s.stacks) {
+		return s.stacks[i]
+	}
+	return nil
+}
