@@ -34,7 +34,8 @@ that it needs of that process, without touching the process. Each line says what
 was found; a line that is not ok is followed by what to do about it. The last line
 says which commands work.
 
-Exit code 1 when tracing would not work, also if dump and leaks do.`,
+Exit code 1 when tracing with uprobes would not work, also if dump and leaks, or
+--engine inline, do.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef("doctor takes one PID, got %d operands", len(args))

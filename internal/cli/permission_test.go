@@ -103,3 +103,22 @@ func TestReadAccess(t *testing.T) {
 		_ = cmd.Wait()
 	}
 }
+
+// TestPermissionHint: who may not load programs is told of what needs none, where there is
+// such a thing.
+func TestPermissionHint(t *testing.T) {
+	for _, tt := range []struct {
+		root bool
+		arch string
+		want string
+		none string
+	}{
+		{true, "amd64", "a container or a security policy", "--engine inline"},
+		{false, "amd64", "or trace a process of your own with --engine inline", "container"},
+		{false, "arm64", "run as root, or grant the binary CAP_BPF", "--engine inline"},
+	} {
+		if got := permissionHint(tt.root, tt.arch); !strings.Contains(got, tt.want) || strings.Contains(got, tt.none) {
+			t.Errorf("root %v on %s: %q, want %q and no %q", tt.root, tt.arch, got, tt.want, tt.none)
+		}
+	}
+}

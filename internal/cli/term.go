@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -101,14 +102,19 @@ func hint(err error) string {
 	case errors.Is(err, unix.ENOMEM):
 		return "there is no memory for the ring, or a cgroup's limit is reached; choose a smaller --ring-size"
 	case errors.Is(err, process.ErrPermission), errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES), errors.Is(err, fs.ErrPermission):
-		return permissionHint()
+		return permissionHint(os.Geteuid() == 0, runtime.GOARCH)
 	}
 	return ""
 }
 
-func permissionHint() string {
-	if os.Geteuid() == 0 {
+// permissionHint is what to do where tracing is not permitted.
+func permissionHint(root bool, arch string) string {
+	if root {
 		return "root is not allowed this here: a container or a security policy takes CAP_BPF, CAP_PERFMON or CAP_SYS_PTRACE away; gopherscope doctor says which"
 	}
-	return "run as root, or grant the binary CAP_BPF, CAP_PERFMON and, for processes of other users, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH (setcap); gopherscope doctor says what is missing"
+	const capable = "run as root, or grant the binary CAP_BPF, CAP_PERFMON and, for processes of other users, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH (setcap)"
+	if arch == "amd64" {
+		return capable + ", or trace a process of your own with --engine inline; gopherscope doctor PID says what is missing"
+	}
+	return capable + "; gopherscope doctor PID says what is missing"
 }
