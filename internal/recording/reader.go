@@ -263,7 +263,7 @@ func (r *Reader) play(ctx context.Context, h *blockHeader, payload []byte, emit 
 			return false, err
 		}
 	}
-	if more || !d.whole() {
+	if more || d.label.more || !d.whole() {
 		return false, r.damaged(errMalformed)
 	}
 	r.events += uint64(h.events)
