@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gopherscope/internal/engine/ebpf"
 	"gopherscope/internal/engine/inline"
 	"gopherscope/internal/gobinary"
 	"gopherscope/internal/process"
@@ -99,6 +100,8 @@ func hint(err error) string {
 		return "only programs written in Go have goroutines; gopherscope ps lists those on this host"
 	case errors.Is(err, target.ErrLayout):
 		return "nothing was touched; gopherscope doctor PID shows what was found"
+	case errors.Is(err, ebpf.ErrOldKernel):
+		return "use --engine inline, which needs no BPF; dump and leaks need none, either"
 	case errors.Is(err, unix.ENOMEM):
 		return "there is no memory for the ring, or a cgroup's limit is reached; choose a smaller --ring-size"
 	case errors.Is(err, process.ErrPermission), errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES), errors.Is(err, fs.ErrPermission):

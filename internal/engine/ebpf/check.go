@@ -44,20 +44,30 @@ func CheckBinary(bin *gobinary.File) engine.Check {
 // The oldest kernel with all that is used: bpf_get_attach_cookie came with it.
 const minMajor, minMinor = 5, 15
 
+// checkKernel only warns of an old kernel: the programs are tried below, and some
+// distributions have what they need in older ones.
 func checkKernel() engine.Check {
 	c := engine.Check{Name: "kernel", Status: engine.CheckOK}
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return failed(c, err, "")
-	}
-	release := unix.ByteSliceToString(u.Release[:])
+	release, old := oldKernel()
 	c.Detail = "Linux " + release
-	var major, minor int
-	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n == 2 && (major < minMajor || major == minMajor && minor < minMinor) {
-		c.Status = engine.CheckFail
-		c.Hint = fmt.Sprintf("needs Linux %d.%d or newer", minMajor, minMinor)
+	if old {
+		c.Status = engine.CheckWarn
+		c.Hint = fmt.Sprintf("older than %d.%d: works only where the distribution has added what is missing", minMajor, minMinor)
 	}
 	return c
+}
+
+// oldKernel gives the kernel's release and says whether it is older than the oldest that
+// has all by itself. One whose release is no number is not.
+func oldKernel() (release string, old bool) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "of unknown release", false
+	}
+	release = unix.ByteSliceToString(u.Release[:])
+	var major, minor int
+	n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor)
+	return release, n == 2 && (major < minMajor || major == minMajor && minor < minMinor)
 }
 
 // checkCapabilities looks at the effective set in /proc/self/status.
@@ -132,7 +142,10 @@ func checkPrograms() engine.Check {
 	var objs gtraceObjects
 	err = spec.LoadAndAssign(&objs, nil)
 	var verifier *ebpf.VerifierError
+	_, old := oldKernel()
 	switch {
+	case err != nil && old:
+		return failed(c, explain(err), "use --engine inline, or a newer kernel; dump and leaks work here")
 	case errors.As(err, &verifier):
 		return failed(c, err, "this kernel's verifier refuses the programs: please report it with the kernel's version")
 	case err != nil:

@@ -177,9 +177,17 @@ func loadSpec() (*ebpf.CollectionSpec, error) {
 // /proc/self/mem, which is closed to a process that has file capabilities.
 const anyKernel = 1
 
-// explain shortens the error of a load that is not permitted, which names the
-// map or program that happened to be the first, to what is missing.
+// ErrOldKernel is a kernel that lacks something that every trace needs.
+var ErrOldKernel = errors.New("the kernel is too old")
+
+// explain shortens the error of a load, which names the map or program that happened to
+// be the first, to what is missing. An old kernel refuses by various errors: before 5.11
+// it is EPERM, as it counts BPF memory against RLIMIT_MEMLOCK. A release number alone
+// says nothing, since distributions have what is needed in older kernels, too.
 func explain(err error) error {
+	if release, old := oldKernel(); old {
+		return fmt.Errorf("%w: Linux %s, needs %d.%d or newer (%v)", ErrOldKernel, release, minMajor, minMinor, err)
+	}
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: needs CAP_BPF and CAP_PERFMON", unix.EPERM)
 	}
@@ -246,6 +254,10 @@ func (e *Engine) Name() string { return "ebpf" }
 // and not written yet, and stops where the ring is empty, or else, so that Poll ends
 // although more is made than is read, at a record that is younger by more than disorder.
 func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
+	now, err := clock.Mono()
+	if err != nil {
+		return err
+	}
 	e.reader.SetDeadline(time.Now().Add(wait))
 	limit := uint64(now) + uint64(wait) + disorder
 	for late := false; !late; {
@@ -255,10 +267,6 @@ func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 		}
 		if err != nil {
 			return fmt.Errorf("read ring: %w", err)
-	now, err := clock.Mono()
-	if err != nil {
-		return err
-	}
 		}
 		var r record
 		if !r.decode(e.rec.RawSample) {
@@ -267,6 +275,7 @@ func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 		if e.follow != nil {
 			e.follow.saw(r.tgid)
 		}
+		late = r.time > limit && !e.stopped.Load()
 		g := r.general(e.sites)
 		if r.stack != 0 && e.stacks != nil {
 			g.Stack = e.stacks.id(r.stack)
@@ -275,7 +284,6 @@ func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 			if err := emit(ev); err != nil {
 				return err
 			}
-		late = r.time > limit && !e.stopped.Load()
 		}
 	}
 	if e.follow != nil {
@@ -310,19 +318,22 @@ func (e *Engine) Seed(ev *event.Event) { e.seq.Seed(ev) }
 // Stack implements engine.Engine.
 func (e *Engine) Stack(id uint32) []event.Location { return e.stacks.frames(id) }
 
+// disorder is how much older than one before it a record in the ring can be, in ns: a
+// program has its place there first and then looks at the clock, and can be put off its CPU
+// in between.
+const disorder = 50e6
+
 // Stop implements engine.Engine.
-func (e *Engine) Stop() error { return e.enable(0) }
+func (e *Engine) Stop() error {
+	e.stopped.Store(true)
+	return e.enable(0)
+}
 
 // TakeStacks implements engine.Engine.
 func (e *Engine) TakeStacks(take bool) error {
 	if e.stacks == nil {
 		return nil
 	}
-// disorder is how much older than one before it a record in the ring can be, in ns: a
-// program has its place there first and then looks at the clock, and can be put off its CPU
-// in between.
-const disorder = 50e6
-
 	off := uint8(1)
 	if take {
 		off = 0
