@@ -160,6 +160,7 @@ func (s *seeder) seeds(dumps []*dump.Dump, begin int64) error {
 		if d.HasStacks {
 			stacks = 1
 		}
+		label := s.session.labels.seeded(d, s.pass)
 		err := s.events.Seeds(d, begin, stacks, func(e *event.Event, changed bool) error {
 			if e.Stack != 0 {
 				e.Stack = s.session.seeded.add(&d.Stacks[e.Stack-stacks])
@@ -169,7 +170,10 @@ func (s *seeder) seeds(dumps []*dump.Dump, begin int64) error {
 			}
 			total++
 			states[int(e.To)%len(states)]++
-			return s.pass(e)
+			if err := s.pass(e); err != nil || changed {
+				return err
+			}
+			return label(e)
 		})
 		if err != nil {
 			return err

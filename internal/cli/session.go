@@ -30,6 +30,7 @@ type session struct {
 	budget   budget
 	seeded   seededStacks
 	read     reading // of goroutines
+	labels   sessionLabels
 }
 
 // startSession opens and validates the operand, launches it if it is a
@@ -98,6 +99,10 @@ func (s *session) open(op operand) error {
 // were made before the end are all passed on. The duration does not cut the
 // reading of the goroutines short.
 func (s *session) run(ctx context.Context, duration time.Duration, emit func(*event.Event) error, polled func() error) error {
+	emit, err := s.labels.start(s, emit)
+	if err != nil {
+		return err
+	}
 	watch := func(e *event.Event) error {
 		if e.Kind == event.Exec && s.proc != nil {
 			s.execs = true
@@ -131,6 +136,9 @@ func (s *session) run(ctx context.Context, duration time.Duration, emit func(*ev
 		if errors.Is(err, errDear) {
 			s.term.notef("stopped: %v", err)
 			err, last = s.poll(0, true, watch), true
+		}
+		if err == nil {
+			err = s.labels.polled(s.upTo, !last && s.budget.paused == 0)
 		}
 		if at := end.Load(); err == nil && last && at != 0 && !s.execs {
 			err = emit(&event.Event{Kind: event.Exit, Time: max(at, s.latest), PID: uint32(s.proc.PID())})
