@@ -56,7 +56,8 @@ The kinds:
   created  goroutines created, by the stack of the go statement
 
 A goroutine whose stack is not known counts under "[unknown stack]". Labels: state,
-reason (of a wait), created_by.
+reason (of a wait), created_by, and the pprof labels that the program gave its
+goroutines, as far as they are known: of waits that last a poll or two (50 ms each).
 
 Ends on Ctrl-C, after -d, or with the process.`,
 		Example: `  gopherscope profile -d 10s -o block.pb.gz 1234 && go tool pprof block.pb.gz
@@ -178,6 +179,13 @@ func profileText(p *profile.Profile) string {
 	text += fmt.Sprintf(" in %d samples", len(p.Samples))
 	if unknown > 0 {
 		text += fmt.Sprintf(", %.2g %% of it with an unknown stack", 100*float64(unknown)/float64(all))
+	}
+	if p.Labels.Of > 0 {
+		of := "it"
+		if p.Kind == profile.Wall {
+			of = "the time not running"
+		}
+		text += fmt.Sprintf("; pprof labels known for %.1f %% of %s", 100*p.Labels.Share(), of)
 	}
 	return text
 }

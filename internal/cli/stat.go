@@ -74,6 +74,7 @@ interval, of what happened in it; --line makes that one line.`,
 	fl.IntVar(&o.top, "top", 10, "rows of each table at most")
 	fl.StringVar(&exe, "exe", "", "all processes of this executable together")
 	o.engine.flags(fl)
+	o.engine.noLabels = true
 	fl.BoolVar(&o.engine.stacks, "stacks", false, "name the function that waits, not the one that the goroutine began at; costs more")
 	fl.SortFlags = false
 	return cmd

@@ -39,7 +39,13 @@ type traceFilter struct {
 
 // match says whether a change is to be printed.
 func (f *traceFilter) match(e *event.Event, c *gstate.Change) bool {
-	if e.Kind != event.Transition && e.Kind != event.Snapshot {
+	switch e.Kind {
+	case event.Transition, event.Snapshot:
+	case event.Labels: // no change, so of no state and no reason
+		if len(f.states)+len(f.reasons) > 0 {
+			return false
+		}
+	default:
 		return true
 	}
 	if !anyOf(f.goids, e.GoID) || !anyOf(f.states, e.To) {

@@ -23,6 +23,7 @@ package labels
 
 import (
 	"cmp"
+	"container/heap"
 	"slices"
 
 	"gopherscope/internal/event"
@@ -290,17 +291,36 @@ func (f *Follower) readAll(due []uint64, charge func() error) error {
 	return charge()
 }
 
-// due are the goroutines to be read, the longest waits first. The queue loses those that
-// do not wait for it any more.
+// pendingWait is a goroutine that waits for its labels to be read.
+type pendingWait struct {
+	goid  uint64
+	since int64
+}
+
+// compare has the longest waits first.
+func (a pendingWait) compare(b pendingWait) int {
+	return cmp.Or(cmp.Compare(a.since, b.since), cmp.Compare(a.goid, b.goid))
+}
+
+// due are the goroutines to be read, the longest waits first.
 func (f *Follower) due(now int64) []uint64 {
-	if f.swept {
-		f.sweep(now)
+	list := f.queued(now)
+	if f.swept && len(list) < batch {
+		f.sweep()
+		list = f.queued(now)
 	}
-	type wait struct {
-		goid  uint64
-		since int64
+	slices.SortFunc(list, pendingWait.compare)
+	ids := make([]uint64, 0, min(len(list), maxReads))
+	for _, w := range list[:min(len(list), maxReads)] {
+		ids = append(ids, w.goid)
 	}
-	var list []wait
+	return ids
+}
+
+// queued are those in the queue that have waited long enough. The queue loses those that do not
+// wait for it any more.
+func (f *Follower) queued(now int64) []pendingWait {
+	var list []pendingWait
 	kept := f.queue[:0]
 	for _, id := range f.queue {
 		g := f.live.Get(id)
@@ -313,38 +333,55 @@ func (f *Follower) due(now int64) []uint64 {
 		}
 		kept = append(kept, id)
 		if now-g.since >= minWait {
-			list = append(list, wait{id, g.since})
+			list = append(list, pendingWait{id, g.since})
 		}
 	}
 	f.queue = kept
-	slices.SortFunc(list, func(a, b wait) int { return cmp.Or(cmp.Compare(a.since, b.since), cmp.Compare(a.goid, b.goid)) })
-	ids := make([]uint64, 0, min(len(list), maxReads))
-	for _, w := range list[:min(len(list), maxReads)] {
-		ids = append(ids, w.goid)
-	}
-	return ids
+	return list
 }
 
-// sweep makes the queue anew out of all goroutines that wait: those that have waited long enough
-// come first, for there may be no room for all.
-func (f *Follower) sweep(now int64) {
-	f.queue, f.swept = f.queue[:0], false
-	for _, long := range []bool{true, false} {
-		f.live.Retain(func(id uint64, g *state) bool {
-			if long {
-				g.queued = false
+// sweep makes the queue anew out of the longest waits of all.
+func (f *Follower) sweep() {
+	var longest longestWaits
+	f.swept = false
+	f.live.Retain(func(id uint64, g *state) bool {
+		g.queued = false
+		w := pendingWait{id, g.since}
+		switch {
+		case g.kind == runs || g.done:
+		case len(longest) < maxQueue:
+			heap.Push(&longest, w)
+		default:
+			f.swept = true
+			if w.compare(longest[0]) < 0 {
+				longest[0] = w
+				heap.Fix(&longest, 0)
 			}
-			switch {
-			case g.kind == runs || g.done || (now-g.since >= minWait) != long:
-			case len(f.queue) >= maxQueue:
-				f.swept = true
-			default:
-				g.queued = true
-				f.queue = append(f.queue, id)
-			}
-			return true
-		})
+		}
+		return true
+	})
+	f.queue = f.queue[:0]
+	for _, w := range longest {
+		f.live.Get(w.goid).queued = true
+		f.queue = append(f.queue, w.goid)
 	}
+}
+
+// longestWaits is a heap with the shortest wait on top.
+type longestWaits []pendingWait
+
+func (h longestWaits) Len() int           { return len(h) }
+func (h longestWaits) Less(i, j int) bool { return h[i].compare(h[j]) > 0 }
+func (h longestWaits) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+
+// Push implements heap.Interface.
+func (h *longestWaits) Push(w any) { *h = append(*h, w.(pendingWait)) }
+
+// Pop implements heap.Interface.
+func (h *longestWaits) Pop() any {
+	last := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return last
 }
 
 // read reads some goroutines.

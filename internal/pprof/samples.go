@@ -3,6 +3,10 @@ package pprof
 import (
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/pprof/profile"
 
@@ -60,7 +64,8 @@ func (b *sampleBuilder) add(kind samples.Kind, s *samples.Sample) {
 		out.Value = append(out.Value, int64(s.Delay))
 	}
 	for _, l := range s.Labels {
-		out.Label[l.Key] = append(out.Label[l.Key], l.Value)
+		key := labelText(l.Key)
+		out.Label[key] = append(out.Label[key], labelText(l.Value))
 	}
 	for _, l := range []struct{ key, value string }{
 		{LabelState, s.State}, {LabelReason, s.Reason}, {LabelCreatedBy, s.CreatedBy},
@@ -73,6 +78,24 @@ func (b *sampleBuilder) add(kind samples.Kind, s *samples.Sample) {
 		out.Location = append(out.Location, b.location(at))
 	}
 	b.p.Sample = append(b.p.Sample, out)
+}
+
+// labelText is a text of the traced program's labels as a profile has it: what tools print to a terminal as it
+// is must not control it, and strings of a profile are UTF-8. So other characters are escaped as in Go source.
+func labelText(s string) string {
+	plain := utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
+	if plain {
+		return s
+	}
+	var text strings.Builder
+	for _, r := range s {
+		if quoted := strconv.QuoteRune(r); unicode.IsPrint(r) {
+			text.WriteRune(r)
+		} else {
+			text.WriteString(quoted[1 : len(quoted)-1])
+		}
+	}
+	return text.String()
 }
 
 func (b *sampleBuilder) location(at event.Location) *profile.Location {
