@@ -311,6 +311,9 @@ func (gr *grouper) noStack(g *dump.Goroutine) string {
 
 // labels are the pprof labels of a goroutine.
 func (gr *grouper) labels(g *dump.Goroutine) string {
+	if g.Labels == 0 && gr.s.Position != nil {
+		return "[labels not known]"
+	}
 	set := gr.s.Dump.Labels[g.Labels]
 	if len(set) == 0 {
 		return "[no labels]"

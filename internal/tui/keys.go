@@ -174,7 +174,7 @@ func (m *Model) nextColumn(step int) {
 // of the grouping before.
 func (m *Model) nextGrouping() tea.Cmd {
 	m.by = (m.by + 1) % groupings
-	if m.tape != nil && m.by == byLabel { // an event does not have them
+	if m.tape != nil && m.by == byLabel && (m.sample == nil || len(m.sample.Dump.Labels) == 1) { // there are none in the recording
 		m.by++
 	}
 	m.levels = []level{{kind: levelGroups}}

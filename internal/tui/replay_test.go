@@ -144,6 +144,9 @@ func recordLife(t testing.TB, l *life, n, most int, gaps bool) (file []byte, eve
 	ticked := l.now
 	for range n {
 		put(l.next(most))
+		if id := l.rng.Uint64N(l.goid) + 1; l.states[id] == goruntime.Waiting && l.rng.IntN(5) == 0 {
+			put(event.Event{Kind: event.Labels, Time: l.now, PID: 7, GoID: id, Labels: &event.LabelSet{Labels: []event.Label{{Key: "tenant", Value: fmt.Sprint(id % 3)}}}})
+		}
 		if gaps && l.rng.IntN(400) == 0 {
 			since := l.now + 1
 			for range 1 + l.rng.IntN(40) { // ticks go on
@@ -193,8 +196,8 @@ func whatIs(s *Sample) string {
 	fmt.Fprintf(&b, "%v %d %+v\n", d.Time, d.Mono, p)
 	for i := range d.Goroutines {
 		g := d.Goroutines[i]
-		fmt.Fprintf(&b, "%d %v %q since %d, ran %v, by %d at %v starts %v, thread %d, flags %d, stack %v\n", g.ID, g.Status, d.ReasonOf(&g), g.WaitSince,
-			p.Over > 0 && s.Position.Ran[i], g.Parent, d.Sites[g.Created], d.Sites[g.Start], g.TID, g.Flags, d.Stacks[g.Stack])
+		fmt.Fprintf(&b, "%d %v %q since %d, ran %v, by %d at %v starts %v, thread %d, flags %d, stack %v, labels %v\n", g.ID, g.Status, d.ReasonOf(&g), g.WaitSince,
+			p.Over > 0 && s.Position.Ran[i], g.Parent, d.Sites[g.Created], d.Sites[g.Start], g.TID, g.Flags, d.Stacks[g.Stack], d.Labels[g.Labels])
 	}
 	r := *s.Rates
 	fmt.Fprintf(&b, "%s for %v over %v: %d, lost %d, violations %d, cost %v\n", r.Engine, r.For, r.Over, r.Transitions, r.Lost, r.Violations, r.Cost)
@@ -410,6 +413,9 @@ func TestReplayStacks(t *testing.T) {
 		t.Helper()
 		s.apply(&event.Event{PID: 7, GoID: 1, From: from, To: to, Stack: stack})
 		d, _, _ := s.at(1, 0, time.Time{})
+		if labels := d.Labels[d.Goroutines[0].Labels]; len(labels) > 0 != (want == "main.f5") {
+			t.Errorf("%v to %v: labels %v", from, to, labels)
+		}
 		got := ""
 		if frames := d.Stacks[d.Goroutines[0].Stack].Frames; len(frames) > 0 {
 			got = frames[len(frames)-1].Func
@@ -420,7 +426,8 @@ func TestReplayStacks(t *testing.T) {
 	}
 	step(goruntime.Dead, goruntime.Runnable, 9, "") // that is the parent's
 	step(goruntime.Runnable, goruntime.Running, 0, "")
-	step(goruntime.Running, goruntime.Waiting, 5, "main.f5")
+	s.apply(&event.Event{PID: 7, GoID: 1, From: goruntime.Running, To: goruntime.Waiting, Stack: 5})
+	s.apply(&event.Event{Kind: event.Labels, PID: 7, GoID: 1, Labels: &event.LabelSet{Labels: []event.Label{{Key: "a", Value: "b"}}}})
 	step(goruntime.Waiting, goruntime.Leaked, 0, "main.f5")
 	step(goruntime.Leaked, goruntime.Waiting, 0, "main.f5")
 	step(goruntime.Waiting, goruntime.Runnable, 0, "main.f5")

@@ -3,6 +3,7 @@ package tui
 import (
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +28,8 @@ type states struct {
 	siteIDs   map[event.Location]dump.SiteID
 	kept      []dump.Stack // the first is empty
 	stackIDs  map[uint32]dump.StackID
+	labels    [][]dump.Label // the first is of those whose labels are not known
+	labelIDs  map[string]dump.LabelsID
 }
 
 // present is a goroutine that is there.
@@ -35,8 +38,9 @@ type present struct {
 	since   int64        // it is in its state since then: CLOCK_MONOTONIC, ns; of a seed, that or earlier
 	stopped int64        // when it last stopped running, or was born; 0 if it was not seen to
 	stack   uint32       // by the number of the stream; 0 if unknown
-	tid     uint32       // the thread while it has one; 0 if unknown
-	pid     uint32       // the process
+	labels  dump.LabelsID
+	tid     uint32 // the thread while it has one; 0 if unknown
+	pid     uint32 // the process
 	status  goruntime.Status
 	reason  uint8
 	gaps    uint8 // since its last event; if there are any, its state is not known
@@ -48,6 +52,7 @@ func newStates(version string, stacks bool, stackOf func(uint32) []event.Locatio
 	s := &states{
 		stackOf: stackOf, stacks: stacks, reasons: []string{""}, reasonIDs: map[string]uint8{},
 		sites: []dump.Site{{}}, siteIDs: map[event.Location]dump.SiteID{}, kept: []dump.Stack{{}}, stackIDs: map[uint32]dump.StackID{},
+		labels: [][]dump.Label{nil}, labelIDs: map[string]dump.LabelsID{},
 	}
 	// Of a version that is none, all frames of the runtime's exported functions are shown.
 	if v, err := goruntime.ParseVersion(version); err == nil {
@@ -63,6 +68,10 @@ func (s *states) apply(e *event.Event) {
 		s.transition(e)
 	case event.Snapshot:
 		s.seed(e)
+	case event.Labels:
+		if g := s.live.Get(e.GoID); g != nil {
+			g.labels = s.labelSet(e.Labels)
+		}
 	case event.Gap:
 		s.live.Retain(func(_ uint64, g *present) bool {
 			g.gaps++
@@ -99,7 +108,13 @@ func (s *states) transition(e *event.Event) {
 	if e.From == goruntime.Running || e.IsNew() {
 		g.stopped = e.Time
 	}
-	g.pid, g.tid, g.since, g.stack = e.PID, 0, e.Time, stackAfter(e, g.stack)
+	if !stands(e) {
+		g.stack, g.labels = 0, 0
+	}
+	if e.Stack != 0 && (e.To == goruntime.Waiting || e.To == goruntime.Syscall) { // of a birth it is the parent's
+		g.stack = e.Stack
+	}
+	g.pid, g.tid, g.since = e.PID, 0, e.Time
 	if e.To == goruntime.Running || e.To == goruntime.Syscall || e.To == goruntime.Waiting && e.Fake {
 		g.tid = e.TID
 	}
@@ -109,22 +124,16 @@ func (s *states) transition(e *event.Event) {
 	}
 }
 
-// stackAfter is the stack that a goroutine has after a change. Where it parked or entered a
-// system call it stands until it runs.
-func stackAfter(e *event.Event, before uint32) uint32 {
-	stands := e.From == goruntime.Waiting || e.From == goruntime.Syscall || e.From == goruntime.Leaked
-	switch e.To {
+// stands says whether a goroutine is still where it parked or entered a system call after a
+// change: it has not run.
+func stands(e *event.Event) bool {
+	switch e.From {
 	case goruntime.Waiting, goruntime.Syscall:
-		if e.From != goruntime.Leaked { // that mark was taken back
-			return e.Stack
-		}
-		return before
-	case goruntime.Runnable, goruntime.Leaked:
-		if stands {
-			return before
-		}
+		return e.To == goruntime.Runnable || e.To == goruntime.Leaked
+	case goruntime.Leaked: // a mark on a goroutine that waits on, which can be taken back
+		return e.To == goruntime.Runnable || e.To == goruntime.Waiting
 	}
-	return 0
+	return false
 }
 
 // reason is the number of why a goroutine waits. There are 40 to 60 reasons in a runtime;
@@ -138,6 +147,28 @@ func (s *states) reason(e *event.Event) uint8 {
 		n = uint8(len(s.reasons))
 		s.reasons = append(s.reasons, e.Reason)
 		s.reasonIDs[e.Reason] = n
+	}
+	return n
+}
+
+// labelSet is the number of labels.
+func (s *states) labelSet(set *event.LabelSet) dump.LabelsID {
+	if set == nil {
+		return 0
+	}
+	key := ""
+	for _, l := range set.Labels {
+		key += strconv.Quote(l.Key) + strconv.Quote(l.Value)
+	}
+	n, ok := s.labelIDs[key]
+	if !ok {
+		labels := make([]dump.Label, len(set.Labels))
+		for i, l := range set.Labels {
+			labels[i] = dump.Label{Key: l.Key, Value: l.Value}
+		}
+		n = dump.LabelsID(len(s.labels))
+		s.labelIDs[key] = n
+		s.labels = append(s.labels, labels)
 	}
 	return n
 }
@@ -206,12 +237,12 @@ func (s *states) at(now, since int64, wall time.Time) (d *dump.Dump, ran []bool,
 	for i := range all {
 		d.Goroutines[i], ran[i] = all[i].Goroutine, all[i].ran
 	}
-	d.Reasons, d.Sites, d.Stacks, d.Labels = s.reasons, s.sites, s.kept, [][]dump.Label{nil}
+	d.Reasons, d.Sites, d.Stacks, d.Labels = s.reasons, s.sites, s.kept, s.labels
 	return d, ran, unknown
 }
 
 func (s *states) goroutine(id uint64, g *present) dump.Goroutine {
-	out := dump.Goroutine{ID: id, Stack: s.stack(g.stack), TID: int32(g.tid), Status: g.status, Reason: g.reason}
+	out := dump.Goroutine{ID: id, Stack: s.stack(g.stack), Labels: g.labels, TID: int32(g.tid), Status: g.status, Reason: g.reason}
 	switch g.status {
 	case goruntime.Waiting, goruntime.Leaked, goruntime.Syscall:
 		out.WaitSince = g.since
