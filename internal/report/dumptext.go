@@ -62,15 +62,20 @@ func (t *dumpText) Group(gr *dump.Group) error {
 		b = append(b, gr.Wait.Truncate(time.Second).String()...)
 		b = append(b, " or more"...)
 	}
-	b = append(b, ", goid"...)
-	for _, id := range gr.IDs {
+	b = append(appendGoIDs(append(b, ", "...), gr.IDs, gr.Count), ":\n"...)
+	return t.line(t.stack(b, gr.First, gr.Parent))
+}
+
+// appendGoIDs appends the numbers of goroutines, of which ids may be the first ones only.
+func appendGoIDs(b []byte, ids []uint64, count int) []byte {
+	b = append(b, "goid"...)
+	for _, id := range ids {
 		b = strconv.AppendUint(append(b, ' '), id, 10)
 	}
-	if gr.Count > len(gr.IDs) {
+	if count > len(ids) {
 		b = append(b, " ..."...)
 	}
-	b = append(b, ":\n"...)
-	return t.line(t.stack(b, gr.First, gr.Parent))
+	return b
 }
 
 // Summary implements Goroutines: the summary of a text goes elsewhere, to the

@@ -121,14 +121,8 @@ func (t *leaksText) facts(b []byte, s *leaks.Site) []byte {
 func appendCommon(b []byte, s *leaks.Site, minor int) []byte {
 	if s.StackCount > 0 {
 		b = strconv.AppendInt(append(b, "  "...), int64(s.StackCount), 10)
-		b = append(b, " with this stack, goid"...)
-		for _, id := range s.GoIDs {
-			b = strconv.AppendUint(append(b, ' '), id, 10)
-		}
-		if s.StackCount > len(s.GoIDs) {
-			b = append(b, " ..."...)
-		}
-		b = append(b, ":\n"...)
+		b = append(b, " with this stack, "...)
+		b = append(appendGoIDs(b, s.GoIDs, s.StackCount), ":\n"...)
 		frames := dump.Visible(s.Stack.Frames, minor)
 		b = appendFrames(b, frames[:min(len(frames), innerFrames)])
 		if len(frames) > innerFrames || s.Stack.Cut {

@@ -122,14 +122,6 @@ func (d *Durations) Count() uint64 { return d.count }
 // Total is their sum.
 func (d *Durations) Total() time.Duration { return time.Duration(d.total) }
 
-// Mean is their mean; 0 without durations.
-func (d *Durations) Mean() time.Duration {
-	if d.count == 0 {
-		return 0
-	}
-	return time.Duration(d.total / int64(d.count))
-}
-
 // Max is the longest; 0 without durations.
 func (d *Durations) Max() time.Duration { return time.Duration(d.max) }
 

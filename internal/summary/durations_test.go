@@ -30,7 +30,7 @@ func TestQuantiles(t *testing.T) {
 		for _, v := range all {
 			total += v
 		}
-		if d.Count() != uint64(n) || int64(d.Total()) != total || int64(d.Max()) != all[n-1] || int64(d.Mean()) != total/int64(n) {
+		if d.Count() != uint64(n) || int64(d.Total()) != total || int64(d.Max()) != all[n-1] {
 			t.Errorf("%d: count %d, total %d, max %d", n, d.Count(), d.Total(), d.Max())
 		}
 		for _, q := range []float64{0, 0.5, 0.9, 0.99, 0.999, 1} {

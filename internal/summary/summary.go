@@ -130,9 +130,6 @@ func (s *Summary) States() [NumStates]int { return s.states }
 // Alive is how many goroutines there are now.
 func (s *Summary) Alive() int { return s.alive }
 
-// Events is how many changes there were in the interval.
-func (s *Summary) Events() uint64 { return s.events }
-
 // Sched has the scheduling latencies of the interval: from runnable to running. The
 // result changes with the Summary.
 func (s *Summary) Sched() *Durations { return &s.sched }

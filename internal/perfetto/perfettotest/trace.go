@@ -295,17 +295,6 @@ func (im *importer) finish() error {
 	return nil
 }
 
-// Of is the slices of a track, in order.
-func (t *Trace) Of(match func(*Slice) bool) []*Slice {
-	var of []*Slice
-	for _, s := range t.Slices {
-		if match(s) {
-			of = append(of, s)
-		}
-	}
-	return of
-}
-
 // Find is the only track with that name.
 func (t *Trace) Find(name string) (*Track, error) {
 	var found []*Track
