@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -113,8 +112,8 @@ func (o *convertOptions) check(given func(flag string) bool, screen bool) error 
 // runConvert writes while it reads. What was read when something failed is written, and
 // whole.
 func runConvert(ctx context.Context, t *terminal, o *convertOptions) (err error) {
-	if sameFile(o.operand.recording, o.output) {
-		return usagef("--output %s is the recording itself", o.output)
+	if err := checkOutput(o.output, o.operand.recording); err != nil {
+		return err
 	}
 	whole, err := openSource(t, o.operand, o.engine, o.duration)
 	if err != nil {
@@ -148,19 +147,6 @@ func runConvert(ctx context.Context, t *terminal, o *convertOptions) (err error)
 		return runErr
 	}
 	return outputError(runErr, o.output)
-}
-
-// sameFile says whether both are paths of one file.
-func sameFile(a, b string) bool {
-	if a == "" || b == "" {
-		return false
-	}
-	one, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	other, err := os.Stat(b)
-	return err == nil && os.SameFile(one, other)
 }
 
 // converter passes a trace on to an encoder.

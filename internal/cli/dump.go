@@ -154,14 +154,14 @@ func optionalRegexp(flag, text string) (*regexp.Regexp, error) {
 // runDump takes the snapshot before it creates the output, so that an error
 // leaves no empty file.
 func runDump(ctx context.Context, t *terminal, o *dumpOptions) error {
-	if o.pprof && o.output == "" && columns(t.Out) > 0 {
-		return usagef("a profile is no text: write it to a file with --output")
-	}
 	src, err := openDumpOrCore(o.operand, o.exe)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
+	if src.core != nil && sameFile(o.output, o.operand) {
+		return withHint(usagef("--output %s is the file that is read", o.output), "choose another name")
+	}
 	for _, note := range src.target.Notes {
 		t.notef("note: %s", note)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,44 @@ func openOutput(path string, stdout io.Writer) (io.WriteCloser, error) {
 		return nil, errors.Join(fmt.Errorf("create output: %w", err), f.Close())
 	}
 	return f, nil
+}
+
+// checkOutput finds out, before anything else is done, whether openOutput will be able to
+// create the file, and refuses the one that is read. What is there stays as it is until
+// openOutput, so that a command that does not even begin has emptied nothing.
+func checkOutput(path, input string) error {
+	if path == "" {
+		return nil
+	}
+	if sameFile(path, input) {
+		return withHint(usagef("--output %s is the file that is read", path), "choose another name")
+	}
+	st, err := os.Lstat(path)
+	made := errors.Is(err, fs.ErrNotExist)
+	if err == nil && !st.Mode().IsRegular() {
+		return nil // to open and close a pipe would be the end for who reads it
+	}
+	f, err := createFile(path)
+	if err != nil {
+		return createError("create output", err)
+	}
+	if err = f.Close(); made {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
+}
+
+// sameFile says whether both are paths of one file.
+func sameFile(a, b string) bool {
+	if a == "" || b == "" {
+		return false
+	}
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.Stat(b)
+	return err == nil && os.SameFile(one, other)
 }
 
 // keepOpen is a writer that is not ours to close.

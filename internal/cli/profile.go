@@ -118,6 +118,9 @@ func runProfile(ctx context.Context, t *terminal, o *profileOptions) (err error)
 		}
 		defer ln.Close()
 	}
+	if err := checkOutput(o.output, o.operand.recording); err != nil {
+		return err
+	}
 	src, err := openSource(t, o.operand, o.engine, o.duration)
 	if err != nil {
 		return err

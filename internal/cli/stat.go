@@ -100,16 +100,19 @@ func (o *statOptions) check(given func(flag string) bool) error {
 
 // runStat writes what was collected also when something failed.
 func runStat(ctx context.Context, t *terminal, o *statOptions) (err error) {
-	out, err := openOutput(o.output, t.Out)
-	if err != nil {
+	if err := checkOutput(o.output, o.operand.recording); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, out.Close()) }()
 	src, err := openSource(t, o.operand, o.engine, o.duration)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
+	out, err := openOutput(o.output, t.Out)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
 
 	st := newStatter(t, o, src, out)
 	runErr := src.Run(ctx, st.event, st.tick)

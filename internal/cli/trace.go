@@ -169,16 +169,19 @@ const pollInterval = 50 * time.Millisecond
 var errEnough = errors.New("enough lines")
 
 func runTrace(ctx context.Context, t *terminal, o *traceOptions) (err error) {
-	out, err := openOutput(o.output, t.Out)
-	if err != nil {
+	if err := checkOutput(o.output, o.operand.recording); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, out.Close()) }()
 	src, err := openSource(t, o.operand, o.engine, o.duration)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
+	out, err := openOutput(o.output, t.Out)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
 
 	tr := &tracer{opts: o, states: gstate.NewTracker(), out: report.NewText(out, src), sink: out}
 	if o.json {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -22,7 +23,11 @@ func TestDumpWaitingOn(t *testing.T) {
 			goids[words[1]] = words[2]
 		}
 	}
-	for _, operand := range []string{fmt.Sprint(p.PID()), testenv.Gcore(t, p)} {
+	core := testenv.Gcore(t, p)
+	if code := cli.Main([]string{"dump", "-o", core, core}, cli.Stdio{Out: io.Discard, Err: io.Discard}); code != 2 {
+		t.Errorf("a core file as its own output: exit code %d", code)
+	}
+	for _, operand := range []string{fmt.Sprint(p.PID()), core} { // and it is still whole
 		text, messages := waitingOn(t, operand)
 		if n := strings.Count(text, "\nlikely deadlock of "); n != 2 || !strings.Contains(messages, "; 2 likely deadlocks\n") {
 			t.Errorf("%s: %d deadlocks in\n%s%s", operand, n, text, messages)
