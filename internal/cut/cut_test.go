@@ -141,6 +141,44 @@ snapshot mono_ns=30 pid=1 goid=5 to=runnable parent=1 created_by=main.serve,m.go
 	}
 }
 
+// TestLabelsOfPart begins in the middle of waits: labels that are known of one that goes on are there,
+// those of one that is over are not, and those of another goroutine are not in its part.
+func TestLabelsOfPart(t *testing.T) {
+	src := &source{lines: `snapshot mono_ns=10 pid=1 goid=1 to=waiting reason=sleep
+labels mono_ns=10 pid=1 goid=1 labels=1,k,one
+snapshot mono_ns=10 pid=1 goid=2 to=waiting reason=sleep
+labels mono_ns=11 pid=1 goid=2 labels=1,k,two
+tick 20
+transition mono_ns=22 pid=1 tid=2 goid=2 from=waiting to=runnable via=timer
+tick 30
+labels mono_ns=31 pid=1 goid=1 labels=1,k,late
+tick 40
+`}
+	for name, tt := range map[string]struct {
+		part cut.Part
+		want string
+	}{
+		"from": {cut.Part{From: 25}, `snapshot mono_ns=25 pid=1 goid=1 to=waiting reason=sleep since_ns=10
+labels mono_ns=25 pid=1 goid=1 labels=1,k,one
+snapshot mono_ns=25 pid=1 goid=2 to=runnable
+labels mono_ns=31 pid=1 goid=1 labels=1,k,late
+`},
+		"goid": {cut.Part{GoIDs: []uint64{2}}, `snapshot mono_ns=10 pid=1 goid=2 to=waiting reason=sleep
+labels mono_ns=11 pid=1 goid=2 labels=1,k,two
+transition mono_ns=22 pid=1 tid=2 goid=2 from=waiting to=runnable via=timer
+`},
+	} {
+		var b []byte
+		err := cut.New(src, tt.part).Run(context.Background(), func(e *event.Event) error {
+			b = append(event.AppendText(b, e), '\n')
+			return nil
+		}, func(int64) error { return nil })
+		if diff := cmp.Diff(parse(t, tt.want), parse(t, string(b))); diff != "" || err != nil {
+			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
+		}
+	}
+}
+
 // parse reads events, so that they are compared and not their text.
 func parse(t *testing.T, text string) []*event.Event {
 	t.Helper()

@@ -258,6 +258,24 @@ func TestApplyGap(t *testing.T) {
 	}
 }
 
+// Labels are no change: the state goes on, and who created the goroutine is told.
+func TestApplyLabels(t *testing.T) {
+	tr := NewTracker()
+	birth := &event.Birth{Parent: 1}
+	tr.Apply(&event.Event{PID: 5, GoID: 7, From: dead, To: runnable, Time: 10, Birth: birth})
+	labels := event.Event{Kind: event.Labels, PID: 5, GoID: 7, Time: 15, Labels: &event.LabelSet{}}
+	if c := *tr.Apply(&labels); c != (Change{Birth: birth}) {
+		t.Errorf("labels: %+v", c)
+	}
+	labels.GoID = 8
+	if c := *tr.Apply(&labels); c != (Change{}) || tr.Goroutines() != 1 {
+		t.Errorf("labels of a goroutine that is not known: %+v, %d goroutines", c, tr.Goroutines())
+	}
+	if c := *tr.Apply(&event.Event{PID: 5, GoID: 7, From: runnable, To: running, Time: 30}); c.For != 20 || !c.ForKnown || c.Violation {
+		t.Errorf("the change after it: %+v", c)
+	}
+}
+
 // A goroutine that ended in a gap is not remembered for ever.
 func TestApplyManyGaps(t *testing.T) {
 	tr := NewTracker()

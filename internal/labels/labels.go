@@ -55,9 +55,8 @@ const (
 	minWait = 10e6
 	// maxCredit is how much CPU time can be saved for later, in ns. It is there at the beginning.
 	maxCredit = 20e6
-	// batch is how many goroutines are read together, and maxReads in one round.
-	batch    = 64
-	maxReads = 4096
+	// batch is how many goroutines are read together.
+	batch = 64
 	// maxQueue bounds the goroutines that are looked at in a round; if more began to wait, the
 	// longest waits are found by looking at all.
 	maxQueue = 1 << 14
@@ -77,8 +76,9 @@ type Follower struct {
 	emit   func(*event.Event) error
 
 	live  goid.Map[state]
-	queue []uint64 // goroutines that began to wait
-	swept bool     // more began than the queue holds
+	queue []uint64      // goroutines that began to wait
+	swept bool          // more began than the queue holds
+	due   []pendingWait // those that are to be read next, from the queue
 
 	reads     []reading // since the last round; see Event and Settle
 	searching bool
@@ -162,7 +162,7 @@ func (f *Follower) Event(e *event.Event) error {
 // forget forgets all goroutines: in which state they are is not known any more.
 func (f *Follower) forget() {
 	f.live = goid.Map[state]{}
-	f.queue, f.reads, f.swept = f.queue[:0], f.reads[:0], false
+	f.queue, f.due, f.reads, f.swept = f.queue[:0], nil, f.reads[:0], false
 }
 
 // transition takes a change of a goroutine. A reading that was over before it is proved by it.
@@ -247,7 +247,7 @@ func (f *Follower) Round() error {
 		f.credit = min(maxCredit, f.credit+float64(now-f.last)*Share)
 	}
 	f.last = now
-	if f.gone || f.credit <= 0 || len(f.queue) == 0 && !f.swept {
+	if f.gone || f.credit <= 0 || len(f.queue)+len(f.due) == 0 && !f.swept {
 		return nil
 	}
 	begin, err := f.clocks.CPU()
@@ -261,24 +261,33 @@ func (f *Follower) Round() error {
 		spent = cpu
 		return err
 	}
-	due := f.due(now)
-	if err := charge(); err != nil {
-		return err
+	// To find and sort the waits can cost more than there is for one round: they last for several.
+	if len(f.due) == 0 {
+		f.due = f.longest(now)
+		if err := charge(); err != nil {
+			return err
+		}
 	}
-	return f.readAll(due, charge)
+	return f.readAll(charge)
 }
 
 // readAll reads goroutines until the credit is used up.
-func (f *Follower) readAll(due []uint64, charge func() error) error {
+func (f *Follower) readAll(charge func() error) error {
 	missing := false
-	for len(due) > 0 && f.credit > 0 && !f.gone {
-		n := min(batch, len(due))
-		unknown, err := f.read(due[:n])
+	for len(f.due) > 0 && f.credit > 0 && !f.gone {
+		var ids []uint64
+		for len(f.due) > 0 && len(ids) < batch {
+			w := f.due[0]
+			f.due = f.due[1:]
+			if g := f.live.Get(w.goid); g != nil && g.since == w.since && g.kind != runs && !g.done {
+				ids = append(ids, w.goid)
+			}
+		}
+		unknown, err := f.read(ids)
 		if err != nil {
 			return err
 		}
 		missing = missing || unknown
-		due = due[n:]
 		if err := charge(); err != nil {
 			return err
 		}
@@ -302,19 +311,15 @@ func (a pendingWait) compare(b pendingWait) int {
 	return cmp.Or(cmp.Compare(a.since, b.since), cmp.Compare(a.goid, b.goid))
 }
 
-// due are the goroutines to be read, the longest waits first.
-func (f *Follower) due(now int64) []uint64 {
+// longest are the waits that are long enough, the longest first.
+func (f *Follower) longest(now int64) []pendingWait {
 	list := f.queued(now)
 	if f.swept && len(list) < batch {
 		f.sweep()
 		list = f.queued(now)
 	}
 	slices.SortFunc(list, pendingWait.compare)
-	ids := make([]uint64, 0, min(len(list), maxReads))
-	for _, w := range list[:min(len(list), maxReads)] {
-		ids = append(ids, w.goid)
-	}
-	return ids
+	return list
 }
 
 // queued are those in the queue that have waited long enough. The queue loses those that do not

@@ -100,6 +100,31 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// Labels are lines of JSON only, in which no text of the program controls a terminal.
+func TestLabels(t *testing.T) {
+	var text, js bytes.Buffer
+	events := []event.Event{
+		{Kind: event.Labels, Time: 14000, PID: 7, GoID: 18, Labels: &event.LabelSet{Labels: []event.Label{{Key: "a", Value: "\x1b]0;x\a"}, {Key: "a", Value: "2"}, {Key: "\u202e", Value: "\xff\""}}}},
+		{Kind: event.Labels, Time: 14000, PID: 7, GoID: 19, Labels: &event.LabelSet{}},
+	}
+	for w := range map[Transitions]bool{NewText(&text, testClock): true, NewJSON(&js, testClock): true} {
+		for i := range events {
+			if err := errors.Join(w.Event(&events[i], gstate.Change{}), w.Flush()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want := `{"type":"labels","time":"2026-11-22T21:00:47.123470789Z","mono_ns":14000,"goid":18,"labels":{"a":"\u001b]0;x\u0007","\u202e":"\ufffd\""},"pid":7}
+{"type":"labels","time":"2026-11-22T21:00:47.123470789Z","mono_ns":14000,"goid":19,"labels":{},"pid":7}
+`
+	if diff := cmp.Diff(want, js.String()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if strings.Count(text.String(), "\n") > 1 {
+		t.Errorf("the table has lines of labels:\n%s", &text)
+	}
+}
+
 // A traced binary chooses the names of its functions. None may reach a terminal
 // as an escape, and none may break the JSON.
 func TestHostileNames(t *testing.T) {
