@@ -262,6 +262,36 @@ func TestColumns(t *testing.T) {
 	}
 }
 
+// TestPatience: a person hears how long it takes, a script does not.
+func TestPatience(t *testing.T) {
+	testenv.RequireBPF(t)
+	cmd := exec.Command(testenv.BuildTarget(t, "idle", testenv.Build{}))
+	cmd.Env = append(os.Environ(), "WAIT=1")
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	startPS(t, cmd)
+	args := []string{"stat", "-d", "100ms", strconv.Itoa(cmd.Process.Pid)}
+	ptm, pts := openPTY(t, 80)
+	read := make(chan string)
+	go func() {
+		b, _ := io.ReadAll(ptm) // the end is an EIO
+		read <- string(b)
+	}()
+	if code := cli.Main(args, cli.Stdio{Out: io.Discard, Err: pts}); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	pts.Close()
+	const want = "gopherscope: adding up for 100ms; Ctrl-C ends it early"
+	if got := <-read; !strings.Contains(got, want) {
+		t.Errorf("on a terminal: %q, want %q", got, want)
+	}
+	var stderr strings.Builder
+	if code := cli.Main(args, cli.Stdio{Out: io.Discard, Err: &stderr}); code != 0 || strings.Contains(stderr.String(), want) {
+		t.Errorf("elsewhere: exit code %d, %q", code, &stderr)
+	}
+}
+
 // openPTY opens a terminal of the given width: what is written to pts is read
 // from ptm.
 func openPTY(t *testing.T, width uint16) (ptm, pts *os.File) {

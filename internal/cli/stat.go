@@ -114,6 +114,9 @@ func runStat(ctx context.Context, t *terminal, o *statOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 
+	if o.operand.recording == "" && o.interval == 0 {
+		t.patience("adding up", o.duration)
+	}
 	st := newStatter(t, o, src, out)
 	runErr := src.Run(ctx, st.event, st.tick)
 	if !st.refused {

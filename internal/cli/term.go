@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,6 +35,18 @@ type terminal struct {
 // notef prints a message.
 func (t *terminal) notef(format string, args ...any) {
 	fmt.Fprintf(t.Err, "gopherscope: %s\n", message(fmt.Sprintf(format, args...)))
+}
+
+// patience tells a person, who would otherwise see nothing for so long, when to expect
+// something; duration is 0 if nobody knows. Scripts are not told.
+func (t *terminal) patience(doing string, duration time.Duration) {
+	switch {
+	case columns(t.Err) == 0:
+	case duration > 0:
+		t.notef("%s for %s; Ctrl-C ends it early", doing, duration)
+	default:
+		t.notef("%s until the process ends, or Ctrl-C; --duration says for how long", doing)
+	}
 }
 
 // fail prints an error and what can be done about it.
