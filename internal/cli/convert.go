@@ -16,6 +16,7 @@ import (
 	"gopherscope/internal/event"
 	"gopherscope/internal/gstate"
 	"gopherscope/internal/profile"
+	"gopherscope/internal/recording"
 	"gopherscope/internal/stream"
 )
 
@@ -131,10 +132,13 @@ func runConvert(ctx context.Context, t *terminal, o *convertOptions) (err error)
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 
-	c := &converter{src: src, states: gstate.NewTracker(), sink: out, progress: convertProgress{term: t, info: whole.Info()}}
+	c := &converter{src: src, notes: newNoteReader(whole), part: part, states: gstate.NewTracker(), sink: out, progress: convertProgress{term: t, info: whole.Info()}}
 	c.enc = o.format.make(out, src, o)
 	runErr := src.Run(ctx, c.event, c.tick)
 	c.progress.clear()
+	if !c.refused {
+		runErr = errors.Join(runErr, c.passNotes())
+	}
 	sum := summarize(t, src, c.states, c.events)
 	if !c.refused {
 		runErr = errors.Join(runErr, c.enc.finish(sum))
@@ -152,6 +156,8 @@ func runConvert(ctx context.Context, t *terminal, o *convertOptions) (err error)
 // converter passes a trace on to an encoder.
 type converter struct {
 	src      stream.Source
+	notes    noteReader
+	part     cut.Part
 	states   *gstate.Tracker
 	enc      encoder
 	sink     io.Writer // what enc writes to
@@ -174,10 +180,25 @@ func (c *converter) event(e *event.Event) error {
 
 func (c *converter) tick(now int64) error {
 	c.progress.tick(now, c.events)
-	err := c.enc.tick()
+	err := c.passNotes()
+	if err == nil {
+		err = c.enc.tick()
+	}
 	if err == nil && readerGone(c.sink) {
 		err = unix.EPIPE
 	}
+	c.refused = c.refused || err != nil
+	return err
+}
+
+// passNotes passes on the notes of the part that came.
+func (c *converter) passNotes() error {
+	err := c.notes.each(func(n *recording.Note) error {
+		if n.Time < c.part.From || c.part.To > 0 && n.Time >= c.part.To {
+			return nil
+		}
+		return c.enc.note(n)
+	})
 	c.refused = c.refused || err != nil
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"gopherscope/internal/perfetto"
 	"gopherscope/internal/pprof"
 	"gopherscope/internal/profile"
+	"gopherscope/internal/recording"
 	"gopherscope/internal/report"
 	"gopherscope/internal/stream"
 )
@@ -16,6 +17,8 @@ import (
 // encoder writes a trace in some format. An error ends the conversion.
 type encoder interface {
 	event(e *event.Event, c *gstate.Change) error
+	// note is called with each note of a recording. What has no place for them leaves them out.
+	note(n *recording.Note) error
 	// tick is called some times a second: what can be written is to be handed on.
 	tick() error
 	// finish writes the end. It is not called after an error of the others.
@@ -54,6 +57,8 @@ func newPerfettoEncoder(w io.Writer, src stream.Source, _ *convertOptions) encod
 
 func (p *perfettoEncoder) event(e *event.Event, c *gstate.Change) error { return p.w.Event(e, c) }
 
+func (p *perfettoEncoder) note(n *recording.Note) error { return p.w.Note(n.Time, n.Cause, n.Detail) }
+
 func (p *perfettoEncoder) tick() error {
 	p.totals()
 	return p.w.Flush()
@@ -79,6 +84,8 @@ func newGotraceEncoder(w io.Writer, src stream.Source, _ *convertOptions) encode
 
 func (g *gotraceEncoder) event(e *event.Event, c *gstate.Change) error { return g.w.Event(e, c) }
 
+func (g *gotraceEncoder) note(n *recording.Note) error { return g.w.Note(n.Time, noteCause(n)) }
+
 // tick does nothing: a generation of the format is written as a whole.
 func (g *gotraceEncoder) tick() error { return nil }
 
@@ -103,6 +110,8 @@ func (p *profileEncoder) event(e *event.Event, _ *gstate.Change) error {
 	return nil
 }
 
+func (p *profileEncoder) note(*recording.Note) error { return nil }
+
 func (p *profileEncoder) tick() error { return nil }
 
 func (p *profileEncoder) finish(sum *report.Summary) error {
@@ -119,7 +128,15 @@ func newJSONEncoder(w io.Writer, src stream.Source, _ *convertOptions) encoder {
 }
 
 func (j *jsonEncoder) event(e *event.Event, c *gstate.Change) error { return j.out.Event(e, *c) }
-func (j *jsonEncoder) tick() error                                  { return j.out.Flush() }
+
+func (j *jsonEncoder) note(n *recording.Note) error {
+	if out, ok := j.out.(report.Noter); ok {
+		return out.Note(n.Time, n.Cause, n.Detail)
+	}
+	return nil
+}
+
+func (j *jsonEncoder) tick() error { return j.out.Flush() }
 
 func (j *jsonEncoder) finish(sum *report.Summary) error {
 	if err := j.out.Summary(sum); err != nil {
@@ -147,6 +164,11 @@ func (t *textEncoder) event(e *event.Event, _ *gstate.Change) error {
 		return nil
 	}
 	return t.tick()
+}
+
+func (t *textEncoder) note(n *recording.Note) error {
+	t.b = append(event.AppendNote(t.b, n.Time, n.Cause, n.Detail), '\n')
+	return nil
 }
 
 func (t *textEncoder) tick() error {

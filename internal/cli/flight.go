@@ -308,9 +308,13 @@ func (f *flight) clear() {
 
 // noteText is a note of a recording with the time of day.
 func noteText(src stream.Source, n *recording.Note) string {
-	text := time.Unix(0, src.Wall(n.Time)).Format("15:04:05.000") + " " + n.Cause
-	if n.Detail != "" {
-		text += " (" + n.Detail + ")"
+	return time.Unix(0, src.Wall(n.Time)).Format("15:04:05.000") + " " + noteCause(n)
+}
+
+// noteCause is a note without its time.
+func noteCause(n *recording.Note) string {
+	if n.Detail == "" {
+		return n.Cause
 	}
-	return text
+	return n.Cause + " (" + n.Detail + ")"
 }

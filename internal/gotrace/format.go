@@ -43,6 +43,7 @@ const (
 	evGCMarkAssistActive  = 34
 	evGCMarkAssistBegin   = 35
 	evGCMarkAssistEnd     = 36
+	evUserLog             = 44
 	evGoSwitch            = 45
 	evGoSwitchDestroy     = 46
 	evGoCreateBlocked     = 47

@@ -59,6 +59,8 @@ type Writer struct {
 	procsTold bool   // in this generation
 	stw       int    // goroutines whose range is a stop of the world
 
+	remarks []remark // that wait for a goroutine that runs
+
 	tables tables
 	pcs    map[event.Location]uint64
 }
@@ -197,6 +199,9 @@ func (w *Writer) tellRest(m *thread, t int64) {
 		w.gcSeq++
 	}
 	w.gcTold = true
+	if len(w.remarks) > 0 && m.p != nil {
+		w.remark(m)
+	}
 }
 
 // endGeneration writes all that is left of a generation.
