@@ -52,7 +52,7 @@ func openDumpOrCore(operand, exe string) (*dumpSource, error) {
 	if err == nil && st.Mode().IsRegular() && st.Size() > 0 {
 		if kind, err := fileKind(operand); err == nil && kind == recordingFile {
 			return nil, withHint(usagef("%q is a recording: dump reads a live process or a core file", operand),
-				"gopherscope trace, stat, profile and convert take recordings")
+				"gopherscope top, trace, stat, profile and convert take recordings")
 		}
 	}
 	return openCore(operand, exe)
