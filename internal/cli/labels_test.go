@@ -3,6 +3,8 @@ package cli
 import (
 	"bytes"
 	"context"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 
 	"gopherscope/internal/event"
 	"gopherscope/internal/goruntime"
+	"gopherscope/internal/pprof"
 	"gopherscope/internal/profile"
 	"gopherscope/internal/recording"
 	"gopherscope/internal/stream"
@@ -107,6 +110,9 @@ func TestLabels(t *testing.T) {
 			known := checkLabelEvents(t, kept)
 			live := profileOf(kept)
 			checkLabelProfile(t, live, known)
+			if i == 0 {
+				checkLabelTags(t, live)
+			}
 			r, err := recording.NewReader(bytes.NewReader(file))
 			if err != nil {
 				t.Fatal(err)
@@ -220,5 +226,44 @@ func checkLabelProfile(t *testing.T, p *profile.Profile, want labelledTime) {
 	}
 	if share := p.Labels.Share(); share <= 0 || share > 1 {
 		t.Errorf("labels are known for %.2f of the time", share)
+	}
+}
+
+// checkLabelTags shows the profile with the tool that users have: by label, and what waits with one.
+func checkLabelTags(t *testing.T, p *profile.Profile) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "labels.pb.gz")
+	out, err := openOutput(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pprof.WriteSamples(out, p); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tool := func(flags ...string) string {
+		text, err := exec.Command("go", append(append([]string{"tool", "pprof", "-symbolize=none"}, flags...), path)...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	tags := tool("-tags")
+	for _, want := range []string{" kind: Total ", ": before\n", ": mutex\n", `: \x1b]0;owned\a\x1b[2J` + "\ufffd\n", " user: Total ", " turn: Total ", " state: Total ", " reason: Total "} {
+		if !strings.Contains(tags, want) {
+			t.Errorf("-tags has no %q", want)
+		}
+	}
+	if strings.ContainsAny(tags, "\x1b\a") {
+		t.Error("a label is printed raw")
+	}
+	top := tool("-tagfocus", "kind=mutex", "-top", "-cum", "-nodefraction=0")
+	if !strings.Contains(top, "main.waitsMutex") || strings.Contains(top, "main.waitsSleep") {
+		t.Errorf("-tagfocus kind=mutex:\n%s", top)
+	}
+	if t.Failed() {
+		t.Log(tags)
 	}
 }
