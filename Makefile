@@ -3,7 +3,7 @@
 GO ?= go
 DELVE ?= v1.27.2
 
-.PHONY: help build demo test race matrix servers fuzz bench bench-dump bench-views churn soak vm generate check-generate lint clean
+.PHONY: help build demo test race matrix servers fuzz bench bench-cost bench-dump bench-views churn soak vm generate check-generate lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bin/dlv:
 
 bench-dump: build bin/dlv ## measure dumps of a thousand to a million goroutines next to the program's own and Delve's (root; some 15 minutes)
 	$(GO) run ./bench/dump $(BENCHFLAGS)
+
+bench-cost: ## hold what a trace says that it costs to what it costs (root; some 3 minutes; BENCHFLAGS='-engine ebpf')
+	$(GO) run ./bench/cost $(BENCHFLAGS)
 
 bench-views: ## feed ten million events to what adds them up: events a second, and the most memory
 	$(GO) test -run '^$$' -bench Summary -benchtime 10000000x ./internal/summary/
