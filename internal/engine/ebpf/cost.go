@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -159,36 +161,62 @@ func (m *costMeter) Close() {
 	m.stopStats()
 }
 
-// trapHits and trapRounds make trapCost take a few milliseconds, and the
-// minimum of the rounds robust against other load.
+// trapHits and trapRounds make trapCost take some ten milliseconds.
 const (
-	trapHits   = 100
-	trapRounds = 8
+	trapHits   = 25
+	trapRounds = 60
 )
 
 // trapCost measures the cost in ns of one uprobe hit with an empty program.
 func trapCost(multi bool) (ns float64, err error) {
-	base := timeHits()
+	base, err := timeHits()
+	if err != nil {
+		return 0, err
+	}
 	detach, err := probeSelf(multi)
 	if err != nil {
 		return 0, fmt.Errorf("measure the cost of a probe: %w", err)
 	}
 	defer func() { err = errors.Join(err, detach()) }()
-	return max(0, timeHits()-base), nil
+	hit, err := timeHits()
+	return max(0, hit-base), err
 }
 
-// timeHits is the time of one call of calibrationPoint, in ns.
-func timeHits() float64 {
-	best := time.Duration(1 << 62)
+// timeHits is the CPU time of one call of calibrationPoint, in ns: the median of rounds. The
+// least would be that of the best moments of a machine that is busy, and a trap then
+// costs by a third more, since the other CPUs and what else ran on this one are in its way: so
+// it does in the target, which shares the machine at the same time. In CPU time it does not count that the
+// thread was put off its CPU.
+func timeHits() (float64, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	times := make([]time.Duration, trapRounds)
 	n := 0
-	for range trapRounds {
-		start := time.Now()
+	for i := range times {
+		start, err := threadTime()
+		if err != nil {
+			return 0, err
+		}
 		for range trapHits {
 			n = calibrationPoint(n)
 		}
-		best = min(best, time.Since(start))
+		end, err := threadTime()
+		if err != nil {
+			return 0, err
+		}
+		times[i] = end - start
 	}
-	return float64(best) / trapHits
+	slices.Sort(times)
+	return float64(times[trapRounds/2]) / trapHits, nil
+}
+
+// threadTime is the CPU time of the calling thread.
+func threadTime() (time.Duration, error) {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		return 0, fmt.Errorf("CPU time of a thread: %w", err)
+	}
+	return time.Duration(t.Nano()), nil
 }
 
 // calibrationPoint is the function of this process that trapCost probes. It
