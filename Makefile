@@ -56,7 +56,7 @@ soak: ## attach each engine to programs under stress, detach it, and kill the tr
 	GOPHERSCOPE_SOAK=$(if $(MINUTES),$(MINUTES)m) GOPHERSCOPE_CYCLES=$(CYCLES) $(GO) test -count=1 -timeout 48h -v ./test/stress/
 
 vm: ## run the tests on other kernels and on arm64, in virtual machines (qemu; a quarter of an hour and more)
-	GOPHERSCOPE_VM=1 $(GO) test -count=1 -timeout 2h -v ./scripts/vm/
+	GOPHERSCOPE_VM=1 $(GO) test -count=1 -timeout 3h -v ./scripts/vm/
 
 generate: ## compile the BPF programs and the inline engine's code (needs clang)
 	$(GO) generate ./...
