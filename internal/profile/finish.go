@@ -57,10 +57,30 @@ func (c *Collector) Finish(now int64, stack func(id uint32) []event.Location, wa
 		Samples: b.samples, Gaps: c.gaps, Unaccounted: c.unaccounted, Missed: c.missed,
 		Labels: labels, LabelsFull: c.labels.full,
 	}
-	slices.SortFunc(p.Samples, func(x, y Sample) int {
-		return cmp.Or(cmp.Compare(p.Value(&y), p.Value(&x)), cmp.Compare(y.Count, x.Count), strings.Compare(x.identity(), y.identity()))
-	})
+	p.sort(b.merged)
 	return p
+}
+
+// sort puts the greatest samples first. numbers has the number of each sample by identity, which is dear to make and decides
+// where samples are equal otherwise, as with labels they are often.
+func (p *Profile) sort(numbers map[string]int) {
+	ids := make([]string, len(p.Samples))
+	for id, n := range numbers {
+		ids[n] = id
+	}
+	order := make([]int, len(p.Samples))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int {
+		x, y := &p.Samples[i], &p.Samples[j]
+		return cmp.Or(cmp.Compare(p.Value(y), p.Value(x)), cmp.Compare(y.Count, x.Count), strings.Compare(ids[i], ids[j]))
+	})
+	sorted := make([]Sample, 0, len(order))
+	for _, i := range order {
+		sorted = append(sorted, p.Samples[i])
+	}
+	p.Samples = sorted
 }
 
 // builder joins samples that differ in nothing that is shown: the same lines can have
