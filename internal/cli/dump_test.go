@@ -49,9 +49,7 @@ func dumpOf(t *testing.T, pid int, flags ...string) (string, string) {
 
 // traceback is a goroutine as a text has it, line by line.
 type traceback struct {
-	header  string
 	lines   []string // of frames, without their arguments
-	elided  string
 	created []string
 }
 
@@ -61,17 +59,16 @@ func tracebacks(t *testing.T, text string) map[string]*traceback {
 	all := map[string]*traceback{}
 	for block := range strings.SplitSeq(strings.TrimSpace(text), "\n\n") {
 		lines := strings.Split(block, "\n")
-		id, header, ok := strings.Cut(strings.TrimPrefix(lines[0], "goroutine "), " ")
+		id, _, ok := strings.Cut(strings.TrimPrefix(lines[0], "goroutine "), " ")
 		if !ok || !strings.HasPrefix(lines[0], "goroutine ") || all[id] != nil {
 			t.Fatalf("header %q", lines[0])
 		}
-		tb := &traceback{header: header}
+		tb := &traceback{}
 		for i, line := range lines[1:] {
 			switch {
 			case strings.HasPrefix(line, "created by "):
 				tb.created = lines[i+1:]
-			case strings.HasPrefix(line, "..."):
-				tb.elided = line
+			case strings.HasPrefix(line, "..."): // frames are left out
 			case tb.created == nil && strings.HasSuffix(line, ")"):
 				tb.lines = append(tb.lines, line[:strings.LastIndexByte(line, '(')])
 			case tb.created == nil:
@@ -131,7 +128,7 @@ func innermost(t *testing.T, both ...map[string]*traceback) {
 	for _, all := range both {
 		for _, tb := range all {
 			if len(tb.lines) > 2*90 {
-				tb.elided, tb.lines = "", tb.lines[:2*50]
+				tb.lines = tb.lines[:2*50]
 				cut++
 			}
 		}

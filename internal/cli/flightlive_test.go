@@ -100,11 +100,10 @@ func fly(t *testing.T, prog, mode, delay string, limit time.Duration, args ...st
 
 // incident is what is in a file of a flight recorder.
 type incident struct {
-	notes   []recording.Note
-	before  time.Duration // from its beginning to the first note
-	after   time.Duration // from there to its end
-	figures map[string]string
-	events  uint64
+	notes  []recording.Note
+	before time.Duration // from its beginning to the first note
+	after  time.Duration // from there to its end
+	events uint64
 }
 
 // openIncident reads a file, counts anew what its first note tells of, and compares.
@@ -139,7 +138,7 @@ func openIncident(t *testing.T, path string) incident {
 			t.Errorf("%s: the note has %s, counted again it is %s", path, one, want)
 		}
 	}
-	return incident{notes: notes, before: time.Duration(notes[0].Time - r.Info().Begin), after: time.Duration(totals.Now - notes[0].Time), figures: w.found, events: r.Events()}
+	return incident{notes: notes, before: time.Duration(notes[0].Time - r.Info().Begin), after: time.Duration(totals.Now - notes[0].Time), events: r.Events()}
 }
 
 func readNotes(t *testing.T, data []byte) []recording.Note {

@@ -18,7 +18,6 @@ type stat struct {
 	comm  string // as the kernel has it: any byte but NUL
 	state byte   // proc(5): R, S, D, Z, T, t, X, I
 	flags uint64
-	start uint64 // clock ticks since boot
 }
 
 func (p *Process) stat() (stat, error) {
@@ -42,16 +41,12 @@ func parseStat(b []byte) (stat, error) {
 	}
 	// proc(5) counts from 1, and f[0] is field 3.
 	f := bytes.Fields(b[end+1:])
-	if len(f) < 20 {
+	if len(f) < 7 {
 		return stat{}, fmt.Errorf("parse stat %q: %d fields after the name", b, len(f))
 	}
 	flags, err := strconv.ParseUint(string(f[9-3]), 10, 64)
 	if err != nil {
 		return stat{}, fmt.Errorf("parse stat flags: %w", err)
 	}
-	start, err := strconv.ParseUint(string(f[22-3]), 10, 64)
-	if err != nil {
-		return stat{}, fmt.Errorf("parse stat start time: %w", err)
-	}
-	return stat{comm: string(b[open+1 : end]), state: f[0][0], flags: flags, start: start}, nil
+	return stat{comm: string(b[open+1 : end]), state: f[0][0], flags: flags}, nil
 }

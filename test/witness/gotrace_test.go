@@ -25,10 +25,9 @@ type change struct {
 
 // goTrace is what a trace file tells of goroutines.
 type goTrace struct {
-	byGoID      map[int64][]change // without the statement of the first state
-	first       map[int64]trace.GoState
-	begin, end  int64 // of the time that the tracer was on
-	transitions int
+	byGoID     map[int64][]change // without the statement of the first state
+	first      map[int64]trace.GoState
+	begin, end int64 // of the time that the tracer was on
 }
 
 // readGoTrace parses a trace file. Its times are readings of nanotime in units
@@ -87,7 +86,6 @@ func (g *goTrace) add(ev *trace.Event) {
 		c.creator, c.start = top(ev.Stack()), top(st.Stack)
 	}
 	g.byGoID[id] = append(g.byGoID[id], c)
-	g.transitions++
 }
 
 // top is the innermost frame of a stack.

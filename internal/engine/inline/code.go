@@ -30,7 +30,6 @@ const align = 16
 
 // hook is one site as it is hooked.
 type hook struct {
-	site  uint8
 	at    uint64 // address of the first byte that changes, in the process
 	orig  []byte // the bytes there, as in the file
 	patch []byte // and as they are while the site is hooked
@@ -178,7 +177,7 @@ func (b *builder) pad() {
 
 // hook adds the stub of one site and what it needs.
 func (b *builder) hook(index uint8, s *probes.Site) error {
-	h := hook{site: index, addr: s.PC + b.bias}
+	h := hook{addr: s.PC + b.bias}
 	exit := uint64(0)
 	if s.Callee != "" {
 		fn, ok := b.bin.Func(s.Callee)
