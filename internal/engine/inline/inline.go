@@ -224,14 +224,13 @@ const (
 func (e *Engine) Poll(wait time.Duration, emit func(*event.Event) error) error {
 	e.emit = emit
 	for end := time.Now().Add(wait); ; {
-		if err := e.drain(); err != nil || e.stopped {
+		left := time.Until(end)
+		if left > 0 && !e.stopped {
+			nap(min(left, e.period))
+		}
+		if err := e.drain(); err != nil || e.stopped || left <= e.period {
 			return err
 		}
-		left := time.Until(end)
-		if left <= 0 {
-			return nil
-		}
-		time.Sleep(min(left, e.period))
 	}
 }
 

@@ -49,7 +49,7 @@ func defines(t *testing.T) map[string]int64 {
 // that is new there must come here, too.
 func TestNumbers(t *testing.T) {
 	want := map[string]int64{
-		"OWNER": ownerOffset, "HEAD": headOffset, "LOST": lostOffset, "DATA": dataOffset, "TAIL": tailOffset,
+		"OWNER": ownerOffset, "HEAD": headOffset, "LOST": lostOffset, "DATA": dataOffset, "BASE": baseOffset, "TAIL": tailOffset,
 		"NO_RING": noRingOffset - pageSize, // from the first header, which is at the second page
 		"G_IDLE":  int64(goruntime.Idle), "G_RUNNABLE": int64(goruntime.Runnable), "G_RUNNING": int64(goruntime.Running),
 		"G_WAITING": int64(goruntime.Waiting), "G_DEAD": int64(goruntime.Dead), "STATUS": 15,

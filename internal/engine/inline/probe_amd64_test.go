@@ -17,7 +17,7 @@ const (
 )
 
 // smallLab is a lab with the smallest rings, in which the M has its ring already and
-// has written head records, all of which have been taken.
+// has written head records, of which all have been taken, or all but the last one.
 func smallLab(t *testing.T, noParent bool, head uint64) *lab {
 	t.Helper()
 	l := newLab(t, newShared(t, minRings, pageSize), noParent)
@@ -28,7 +28,8 @@ func smallLab(t *testing.T, noParent bool, head uint64) *lab {
 func (l *lab) own(head uint64) {
 	*l.headerWord(labRing, ownerOffset) = labOwner
 	*l.headerWord(labRing, headOffset) = head
-	*l.headerWord(labRing, tailOffset) = head
+	*l.headerWord(labRing, tailOffset) = head - rand.Uint64N(2)
+	*l.headerWord(labRing, baseOffset) = head - rand.Uint64N(3*l.slots)
 }
 
 // labChange is what a record is expected to say.

@@ -31,7 +31,7 @@ func (r *rings) touchAhead(fd int) {
 		}
 		// Several times as far as it came since the last time.
 		head := one.tail + r.filled(one)
-		want := head + max(ahead, 4*(head-one.seen))
+		want := head - atomic.LoadUint64(one.word(baseOffset)) + max(ahead, 4*(head-one.seen))
 		one.seen = head
 		if want < one.touched+ahead/2 {
 			continue

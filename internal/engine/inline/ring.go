@@ -31,6 +31,7 @@ const (
 	headOffset  = 8  // records written since the beginning; the target's
 	lostOffset  = 16 // events lost as the ring was full; the target's
 	dataOffset  = 24 // the target's address of the records
+	baseOffset  = 32 // head when the record at the front of the ring was written; the target's
 	tailOffset  = 64 // records read; ours
 
 	retired = 1 << 62
@@ -106,6 +107,8 @@ type rings struct {
 	events  uint64         // records passed on, births once
 	invalid uint64         // records that make no sense
 
+	refills uint64 // by the one who drains
+	eyed    uint64 // refills when works last looked
 	queued  int    // records that wait
 	corrupt uint64 // heads that make no sense
 	noRing  uint64
@@ -209,9 +212,11 @@ func (r *rings) filled(one *ring) uint64 {
 	return n
 }
 
-// readable is the first records of a ring, up to n and up to the ring's end.
+// readable is the first records of a ring, up to n, of which there must be some, and up to the
+// ring's end. The base is read after the head that tells of them, and before their room is
+// given back: the target changes it only when all have been taken, so it is theirs.
 func (r *rings) readable(one *ring, n uint64) []byte {
-	at := one.tail & (r.slots - 1)
+	at := (one.tail - atomic.LoadUint64(one.word(baseOffset))) & (r.slots - 1)
 	return one.data[at*recordBytes:][:min(n, r.slots-at)*recordBytes]
 }
 
@@ -228,6 +233,7 @@ func (r *rings) took(one *ring, bytes int) {
 func (r *rings) refill(one *ring) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.refills++
 	if one.batch != nil {
 		r.free.put(one.batch)
 		one.batch = nil

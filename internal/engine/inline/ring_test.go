@@ -79,6 +79,7 @@ func (s *shared) headerWord(ring, off int) *uint64 {
 // put stores one record at a place of a ring, in the target's mapping, where the
 // header says that the records are.
 func (s *shared) put(ring int, at uint64, w raw) {
+	at -= *s.headerWord(ring, baseOffset)
 	off := *s.headerWord(ring, dataOffset) - s.at + at&(s.slots-1)*recordBytes
 	for i, v := range w {
 		binary.LittleEndian.PutUint64(s.mem[off+uint64(i)*8:], v)
@@ -141,6 +142,9 @@ func (m *fakeM) writeAt(stamp uint64, recs ...raw) bool {
 	}
 	recs[0][3] |= uint64(m.tid)
 	head := m.s.headerWord(m.ring, headOffset)
+	if *head == atomic.LoadUint64(m.s.headerWord(m.ring, tailOffset)) {
+		atomic.StoreUint64(m.s.headerWord(m.ring, baseOffset), *head)
+	}
 	for i, w := range recs {
 		m.s.put(m.ring, *head+uint64(i), w)
 	}

@@ -11,21 +11,19 @@ import (
 // A ring must hold what comes between two takes, also when what is done with the events
 // takes long, and when this process has to wait for a CPU. So a thread of its own looks
 // whether the rings fill up, with a priority that makes it run when it wants to, if the
-// kernel lets us (CAP_SYS_NICE). It takes the records only if they do: as a rule the one
-// who drains does, in whose CPU's cache they then are.
+// kernel lets us (CAP_SYS_NICE). It takes the records only if they do and the one who drains
+// does not: as a rule that one takes them, in whose CPU's cache they then are.
 //
 // To wake up costs a CPU some ten microseconds or more, of which the target may have need.
 // So it sleeps for as long as the rings have room for what has come lately, and the one
 // who drains calls it when more comes of a sudden.
 const (
 	// minNap and maxNap bound the time between two looks.
-	minNap = 250 * time.Microsecond
+	minNap = time.Millisecond
 	maxNap = 200 * time.Millisecond
-	// longNap is from when on sleeping is left to the scheduler, for which another thread
-	// is woken first, but which can be called.
-	longNap = 10 * time.Millisecond
 	// A ring that is fuller than crowded is emptied.
-	crowded = 0.30
+	crowded = 0.60
+	never   = 2 // no ring is as full as that
 
 	nice = -20
 )
@@ -51,7 +49,11 @@ func (t *taker) run(r *rings, fd int) {
 	}
 	last, called := time.Now(), true
 	for on := true; on; {
-		fullest := r.relieve(crowded)
+		least := crowded
+		if r.works() {
+			least = never
+		}
+		fullest := r.relieve(least)
 		r.touchAhead(fd)
 		now := time.Now()
 		nap := r.room(now.Sub(last), fullest)
@@ -62,28 +64,18 @@ func (t *taker) run(r *rings, fd int) {
 	}
 }
 
-// sleep says whether it was called, and whether the taker is to go on.
+// sleep says whether it was called, and whether the taker is to go on. It does not sleep in a
+// system call: the runtime would take the processor (P) from it each time, and look for
+// others to take every 20 µs (runtime/proc.go, retake and sysmon).
 func (t *taker) sleep(nap time.Duration) (called, on bool) {
-	if nap >= longNap {
-		select {
-		case <-t.done:
-			return false, false
-		case <-t.wake:
-			return true, true
-		case <-time.After(nap):
-			return false, true
-		}
-	}
 	select {
 	case <-t.done:
 		return false, false
 	case <-t.wake:
 		return true, true
-	default:
+	case <-time.After(nap):
+		return false, true
 	}
-	wait := unix.NsecToTimespec(int64(nap))
-	_ = unix.Nanosleep(&wait, nil) // a signal ends it early
-	return false, true
 }
 
 // call ends a long sleep. A nil taker has never been started.
@@ -104,6 +96,17 @@ func (t *taker) stop() {
 	}
 	close(t.done)
 	t.ended.Wait()
+}
+
+// works says whether the one who drains has taken something since the last call. As long as
+// it does, nothing is taken from it: what is copied to a queue must be copied and read
+// again, and memory that is touched for the first time costs more than the events in it.
+func (r *rings) works() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	works := r.refills != r.eyed
+	r.eyed = r.refills
+	return works
 }
 
 // room is half the time that it takes until a ring is crowded, if it goes on as in the time

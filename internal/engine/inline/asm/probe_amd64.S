@@ -89,6 +89,7 @@
 	subq	$16, %r10
 	movq	G_SCHEDPC(%rax), %rax
 	leaq	1(%r12), %rdi
+	subq	BASE(%r11), %rdi
 	shlq	$RECORD_SHIFT, %rdi
 	jmp	7f
 	WALK

@@ -14,7 +14,7 @@
 
 // WALK stores the program counters of a stack, from the frame whose pointer is in r8 on;
 // who has one to store before that goes to 7 with it in rax. rdi is where they are stored,
-// in bytes since the beginning, and the low byte of R_OTHER counts them. A frame must be
+// in bytes since BASE, and the low byte of R_OTHER counts them. A frame must be
 // from r9 to r10, all of which is mapped, and above the one before; Go keeps frame pointers
 // on amd64. Then it publishes all records and leaves.
 	.macro WALK
@@ -40,7 +40,8 @@
 	jb	6b
 8:	movq	%r13, %rax
 	addq	$((1 << RECORD_SHIFT) - 1), %rdi
-	shrq	$RECORD_SHIFT, %rdi	// records since the beginning
+	shrq	$RECORD_SHIFT, %rdi	// records since BASE
+	addq	BASE(%r11), %rdi
 	movq	%rdi, HEAD(%r11)
 	jmp	EXIT
 	.endm
@@ -57,6 +58,7 @@
 	.macro BORNAT gp
 	ORIGIN	\gp, 8
 	leaq	2(%r12), %rdi
+	subq	BASE(%r11), %rdi
 	shlq	$RECORD_SHIFT, %rdi
 	cmpq	M_G0(%r9), %r14
 	jne	8f
@@ -110,6 +112,7 @@
 	ja	9f
 	movq	%rbp, %r8
 	leaq	1(%r12), %rdi
+	subq	BASE(%r11), %rdi
 	shlq	$RECORD_SHIFT, %rdi
 	.endm
 
