@@ -249,7 +249,7 @@ func (r *recorder) close() error { return errors.Join(r.w.Close(), r.out.Close()
 // event writes an event. The file after a full one begins with one, so that there is never an
 // empty file at the end.
 func (r *recorder) event(e *event.Event) error {
-	if r.full != 0 {
+	if r.full != 0 && e.Kind == event.Transition {
 		if err := r.note(r.rotate(r.full)); err != nil {
 			return err
 		}

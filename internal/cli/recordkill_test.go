@@ -154,7 +154,7 @@ func TestRecordRotate(t *testing.T) {
 	testenv.RequireBPF(t)
 	spawn := testenv.BuildTarget(t, "spawn", testenv.Build{})
 	path := filepath.Join(t.TempDir(), "run.gscope")
-	cmd := exec.Command("gopherscope", "record", "--engine", "inline", "--ring-size", "64M", "--max-size", "64K", "--max-files", "3", "-o", path, "--", spawn, "150000")
+	cmd := exec.Command("gopherscope", "record", "--engine", "inline", "--ring-size", "64M", "--max-size", "64K", "--max-files", "3", "-o", path, "--", spawn, "600000")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

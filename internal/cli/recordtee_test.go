@@ -112,6 +112,11 @@ func TestRecordTee(t *testing.T) {
 				t.Errorf("the target used %v, want up to %v", gotTotals.TargetCPU, totals.TargetCPU)
 			}
 			gotTotals.TargetCPU = totals.TargetCPU
+			// And what a hit costs is known a little better, from hits of other processes' too.
+			if a, b := float64(gotTotals.Cost.Total), float64(totals.Cost.Total); a < b*0.9 || a > b*1.1 || gotTotals.Cost.Hits != totals.Cost.Hits {
+				t.Errorf("cost %+v, want about %+v", gotTotals.Cost, totals.Cost)
+			}
+			gotTotals.Cost = totals.Cost
 			if gotTotals != totals || totals.Lost.Total() != 0 {
 				t.Errorf("totals %+v\nwant %+v", gotTotals, totals)
 			}
