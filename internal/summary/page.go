@@ -240,7 +240,7 @@ func largest[T any](list []*T, top int, key func(*T) int64, own func(*T) bool) (
 }
 
 func (s *Summary) blockedRows(p *Page) {
-	rows, all := largest(s.waitList, s.opts.Top, func(w *wait) int64 { return w.time + int64(w.ended.count) },
+	rows, all := largest(s.waitList, s.opts.Top, func(w *wait) int64 { return w.time + int64(w.ended.count) + int64(w.now) },
 		func(w *wait) bool { return w.site.Runtime() })
 	p.BlockedRows = all
 	for _, w := range rows {

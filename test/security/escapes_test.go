@@ -53,7 +53,7 @@ func patched(t *testing.T) string {
 		t.Fatal(err)
 	}
 	bin := filepath.Join(dir, "escapes\n\x9bz")
-	if err := os.WriteFile(bin, data, 0o755); err != nil {
+	if err := writeProgram(bin, data); err != nil {
 		t.Fatal(err)
 	}
 	return bin
@@ -152,7 +152,7 @@ func TestHostileBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	bin := filepath.Join(t.TempDir(), "built")
-	if err := os.WriteFile(bin, bytes.ReplaceAll(data, []byte(version), []byte(hostile)), 0o755); err != nil {
+	if err := writeProgram(bin, bytes.ReplaceAll(data, []byte(version), []byte(hostile))); err != nil {
 		t.Fatal(err)
 	}
 	p := testenv.Start(t, bin, "text")

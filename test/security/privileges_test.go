@@ -31,7 +31,7 @@ func capable(t *testing.T, caps privilege.Set) string {
 		t.Fatal(err)
 	}
 	tool := filepath.Join(openDir(t, 0o755), "gopherscope")
-	if err := os.WriteFile(tool, data, 0o755); err != nil {
+	if err := writeProgram(tool, data); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chmod(tool, 0o755); err != nil { // whatever the umask
@@ -69,6 +69,14 @@ var (
 	onlyPtrace  = privilege.Of(unix.CAP_SYS_PTRACE)
 	everyAttach = toTrace | toRead | toWrite
 )
+
+// writeProgram writes an executable. No child may be forked meanwhile: until it executes
+// something itself it has the file open for writing, and then the program cannot be executed.
+func writeProgram(path string, data []byte) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, data, 0o755)
+}
 
 // TestFileCapabilities runs the command as an ordinary user with the file capabilities of
 // docs/security.md, on a process of root and on one of that user's own: with
@@ -123,7 +131,7 @@ func startAs(t *testing.T, prog string) int {
 		t.Fatal(err)
 	}
 	bin := filepath.Join(openDir(t, 0o755), "prog")
-	if err := os.WriteFile(bin, data, 0o755); err != nil {
+	if err := writeProgram(bin, data); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chmod(bin, 0o755); err != nil {
