@@ -167,17 +167,13 @@ func (r *Recorder) Event(e *event.Event) {
 	}
 }
 
-// maxGaps is over how many gaps a goroutine is remembered without an event. It may have
-// ended in the first one.
-const maxGaps = 100
-
 // gap ends all waits at the begin of a gap, and leaves its time out.
 func (r *Recorder) gap(e *event.Event) {
 	r.live.Retain(func(_ uint64, g *recorded) bool {
 		g.wait(max(g.since, r.begin), e.Since)
 		g.blocked, g.since = false, e.Time
 		g.gaps++
-		return g.gaps < maxGaps || g.figures.Transitions > 0
+		return g.gaps < gstate.MaxGaps || g.figures.Transitions > 0
 	})
 	r.untraced += max(0, e.Time-max(e.Since, r.begin))
 	r.resumed = e.Time

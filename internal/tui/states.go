@@ -11,6 +11,7 @@ import (
 	"gopherscope/internal/event"
 	"gopherscope/internal/goid"
 	"gopherscope/internal/goruntime"
+	"gopherscope/internal/gstate"
 )
 
 // states are what a stream of events tells of the goroutines of a process, as much of it as
@@ -75,7 +76,7 @@ func (s *states) apply(e *event.Event) {
 	case event.Gap:
 		s.live.Retain(func(_ uint64, g *present) bool {
 			g.gaps++
-			return g.gaps < maxGaps
+			return g.gaps < gstate.MaxGaps
 		})
 	case event.Exec, event.Exit: // the goroutines are gone with the program
 		s.live = goid.Map[present]{}

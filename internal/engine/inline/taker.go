@@ -98,7 +98,7 @@ func (t *taker) stop() {
 	t.ended.Wait()
 }
 
-// works says whether the one who drains has taken something since the last call. As long as
+// works says whether the one who drains has come for records since the last call. As long as
 // it does, nothing is taken from it: what is copied to a queue must be copied and read
 // again, and memory that is touched for the first time costs more than the events in it.
 func (r *rings) works() bool {
