@@ -13,6 +13,8 @@ type Budget struct {
 	spared bool     // it would, but for the budget
 	credit float64  // ns of cost that may still be caused
 	begun  bool     // there was a Step
+	first  Spending // at the first Step
+	start  int64    // the moment of it
 	last   Spending // at the last Step
 	now    int64
 	paused int64    // since then; 0 when tracing
@@ -75,9 +77,12 @@ func NewBudget(share float64, stacks bool) *Budget {
 func (b *Budget) Step(now int64, s Spending) Verdict {
 	spent, earned, elapsed := float64(s.Cost-b.last.Cost), b.share*float64(s.CPU-b.last.CPU), float64(now-b.now)
 	onStacks := float64(s.Stacks - b.last.Stacks)
-	first := !b.begun
-	b.begun, b.last, b.now = true, s, now
-	if b.share >= 1 || first || elapsed <= 0 {
+	if !b.begun {
+		b.begun, b.first, b.start, b.last, b.now = true, s, now, s, now
+		return GoOn
+	}
+	b.last, b.now = s, now
+	if b.share >= 1 || elapsed <= 0 {
 		return GoOn
 	}
 	if b.rate == 0 {
@@ -99,11 +104,24 @@ func (b *Budget) Step(now int64, s Spending) Verdict {
 		b.spared, b.spends = true, -1
 		b.settle()
 		return DropStacks
-	case b.rate > 0 && b.spends*float64(soonest) > b.rate*float64(atMost):
-		return GiveUp // by what a moment costs, not by a debt: this process may have got no CPU for long
+	case b.hopeless(earned / elapsed):
+		return GiveUp
 	}
 	b.paused = now
 	return Pause
+}
+
+// hopeless says whether the shortest time of tracing costs more than the longest pause earns.
+// It is judged by what a moment costs, not by a debt: this process may have got no CPU for
+// long. And by the most that the target earned in a ns, in the last moment, lately, or since
+// the trace began: it may have got no CPU in the last moment, or have rested before.
+func (b *Budget) hopeless(earns float64) bool {
+	elapsed := float64(b.now - b.start)
+	if elapsed < float64(window) {
+		return false
+	}
+	earns = max(earns, b.rate, b.share*float64(b.last.CPU-b.first.CPU)/elapsed)
+	return earns > 0 && b.spends*float64(soonest) > earns*float64(atMost)
 }
 
 // pausing is Step's verdict in a pause.

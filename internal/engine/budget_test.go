@@ -114,6 +114,23 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// A target that got hardly any CPU in a moment is not one that a moment of tracing is too dear
+// for: neither when the trace begins, nor after a rest.
+func TestBudgetStarved(t *testing.T) {
+	for _, before := range []time.Duration{soonest, time.Minute} {
+		b := NewBudget(0.01, false)
+		s := simulation{cpus: 1e-5, dear: 0.001, now: 1}
+		s.run(b, before)
+		s.cpus, s.dear = 1, 1
+		if !s.run(b, time.Second) {
+			t.Errorf("gave up of a target that began to work after %v", before)
+		}
+		if s.pauses == 0 {
+			t.Error("no pause")
+		}
+	}
+}
+
 // A trace that was cheap and becomes dear is paused before a second is over.
 func TestBudgetTurns(t *testing.T) {
 	b := NewBudget(0.05, false)
