@@ -49,6 +49,7 @@ func textEvents(t *testing.T, text []byte) []event.Event {
 // for each goroutine that is there, its last event before.
 func partOf(events []event.Event, from, to int64) []event.Event {
 	last, births := map[uint64]event.Event{}, map[uint64]*event.Birth{}
+	labels := map[uint64]event.Event{} // of those that have waited since they were read
 	var there, part []event.Event
 	for _, e := range events {
 		if e.Birth != nil {
@@ -56,8 +57,12 @@ func partOf(events []event.Event, from, to int64) []event.Event {
 		}
 		switch {
 		case e.Kind == event.Exit:
+		case e.Time < from && e.Kind == event.Labels:
+			labels[e.GoID] = e
+			continue
 		case e.Time < from:
 			last[e.GoID] = e
+			delete(labels, e.GoID)
 			continue
 		}
 		if e.Time >= from && e.Time < to {
@@ -73,8 +78,12 @@ func partOf(events []event.Event, from, to int64) []event.Event {
 			s.Since, s.Reason, s.Fake, s.Stack = e.Time, e.Reason, e.Fake, e.Stack
 		}
 		there = append(there, s)
+		if l, ok := labels[id]; ok {
+			l.Time = from
+			there = append(there, l)
+		}
 	}
-	slices.SortFunc(there, func(a, b event.Event) int { return cmp.Compare(a.GoID, b.GoID) })
+	slices.SortStableFunc(there, func(a, b event.Event) int { return cmp.Compare(a.GoID, b.GoID) })
 	return append(there, part...)
 }
 
