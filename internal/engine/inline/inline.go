@@ -19,7 +19,6 @@ import (
 	"gopherscope/internal/engine"
 	"gopherscope/internal/engine/probes"
 	"gopherscope/internal/event"
-	"gopherscope/internal/goruntime"
 	"gopherscope/internal/process"
 	"gopherscope/internal/target"
 	"gopherscope/internal/tsc"
@@ -61,7 +60,7 @@ type Engine struct {
 	clock   *tsc.Clock
 	seq     *probes.Sequencer
 	sites   []probes.Site
-	walks   []walk // by site
+	reads   []reading // by site
 	names   threadNames
 	stacks  *stacks // nil without stacks
 	prices  prices
@@ -110,7 +109,7 @@ func Start(t *target.Target, opts *Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{sites: sites, walks: walksOf(sites, opts.Stacks), period: minPeriod, drained: time.Now(), seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
+	e := &Engine{sites: sites, reads: readingsOf(sites, opts.Stacks), period: minPeriod, drained: time.Now(), seq: probes.NewSequencer(sites, t.Reasons, t.Bin)}
 	if opts.Stacks {
 		e.stacks = newStacks(t)
 	}
@@ -161,9 +160,10 @@ func (e *Engine) start(t *target.Target, opts *Options) error {
 	if err := in.place(sh); err != nil {
 		return err
 	}
-	if e.rings, err = newRings(in.shared, in.what.Rings, sh.rings, sh.ringBytes, follow(e.sites, e.walks)); err != nil {
+	if e.rings, err = newRings(in.shared, in.what.Rings, sh.rings, sh.ringBytes, follow(e.sites, e.reads)); err != nil {
 		return err
 	}
+	e.rings.single = singles(e.reads)
 	if err := in.hookIn(); err != nil {
 		return err
 	}
@@ -318,65 +318,6 @@ func (e *Engine) lookForExec() error {
 	}
 	e.seq.Forget(e.names.pid)
 	return e.emit(&event.Event{Kind: event.Exec, Time: at, PID: e.names.pid, TID: e.names.pid})
-}
-
-// record passes one record on. What it says is the target's word: a site that there is
-// not, or a change that cannot be, is dropped and counted.
-func (e *Engine) record(r *record) error {
-	index, from, to := r.raw.what()
-	goid := r.raw.goid()
-	if int(index) >= len(e.sites) || goid == 0 {
-		e.rings.invalid++
-		return nil
-	}
-	site := &e.sites[index]
-	if site.BorrowsM() {
-		r.ring.extra = true
-	}
-	rec := &e.rec
-	rec.Kind = site.KindAt(goruntime.Status(from), goruntime.Status(to))
-	rec.Site, rec.Reason, rec.From, rec.To = index, r.raw.reason(), goruntime.Status(from), goruntime.Status(to)
-	rec.TID, rec.PID, rec.M, rec.P = e.names.of(r.raw.tid(), r.ring.m), e.names.pid, r.ring.m, r.raw.p()
-	rec.Time, rec.GoID, rec.Other = e.clock.Mono(r.tsc), goid, r.raw.other()
-	rec.GoPC, rec.StartPC, rec.Stack = 0, 0, 0
-	e.belongings(r, rec)
-	if ev := e.seq.Event(&e.rec); ev != nil {
-		return e.emit(ev)
-	}
-	return nil
-}
-
-// belongings fills in what follows a record: where a newborn comes from, and a stack.
-func (e *Engine) belongings(r *record, rec *probes.Record) {
-	pcs, walked := r.rest, e.walks[rec.Site]
-	depth := rec.Other
-	if rec.Kind == probes.Birth || rec.Kind == probes.BirthParked {
-		if len(pcs) == 0 {
-			return
-		}
-		rec.GoPC, rec.StartPC = linked(pcs[0][0], e.in.tgt.Bias), linked(pcs[0][1], e.in.tgt.Bias)
-		if walked != walkParent {
-			return
-		}
-		rec.Other, depth = unpackParent(depth)
-		if pcs = pcs[1:]; rec.Other == 0 {
-			return // the runtime's own doing
-		}
-	} else {
-		if walked == walkNone || walked == walkParent || walked == walkPark && rec.From != goruntime.Running {
-			return
-		}
-		rec.Other = 0
-	}
-	rec.Stack = e.stacks.id(pcs, depth, walked)
-}
-
-// linked is an address of the process as the binary has it; 0 if it is unknown.
-func linked(addr, bias uint64) uint64 {
-	if addr == 0 {
-		return 0
-	}
-	return addr - bias
 }
 
 // Stop implements engine.Engine.

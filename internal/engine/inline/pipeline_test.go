@@ -25,7 +25,8 @@ func BenchmarkReader(b *testing.B) {
 	}
 	sites := make([]probes.Site, 4)
 	states := gstate.NewTracker()
-	e := &Engine{rings: r, clock: clk, sites: sites, walks: make([]walk, len(sites)), seq: probes.NewSequencer(sites, []string{"", "chan receive"}, nil), names: threadNames{same: true, pid: 1}}
+	e := &Engine{rings: r, clock: clk, sites: sites, reads: readingsOf(sites, false), seq: probes.NewSequencer(sites, []string{"", "chan receive"}, nil), names: threadNames{same: true, pid: 1}}
+	r.single = singles(e.reads)
 	e.emit = func(ev *event.Event) error { states.Apply(ev); return nil }
 	chain := [...][2]uint64{{2, 4}, {4, 1}, {1, 2}}
 	const batch = 4096

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"unsafe"
+
+	"gopherscope/internal/goruntime"
 )
 
 // The rings: memory that the target writes and this process reads. asm/probe_amd64.S has
@@ -53,6 +55,12 @@ func (w *raw) what() (site, from, to uint8) {
 	return uint8(w[3] >> 32), uint8(w[3]>>40) & 15, uint8(w[3]>>44) & 15
 }
 
+// plain says whether no other records belong to this one: by its site, unless it is of a dead
+// g, as that can be a birth.
+func (w *raw) plain(single *[256]bool) bool {
+	return single[uint8(w[3]>>32)] && uint8(w[3]>>40)&15 != uint8(goruntime.Dead)
+}
+
 func (w *raw) goid() uint64  { return w[1] >> 8 }
 func (w *raw) reason() uint8 { return uint8(w[1]) }
 func (w *raw) other() uint64 { return w[2] }
@@ -96,6 +104,7 @@ type rings struct {
 	slots     uint64 // records in a ring, a power of two
 	ringBytes int
 	follow    func(*raw) int // how many records belong to one, up to maxFollow
+	single    [256]bool      // by site: for which follow need not be asked, see plain
 
 	heap    []*ring
 	rec     record
@@ -260,6 +269,9 @@ func (r *rings) pop(one *ring) bool {
 	r.rec = record{tsc: one.key, raw: w, ring: one}
 	if tid := w.tid(); tid != 0 {
 		one.tid = tid
+	}
+	if w.plain(&r.single) {
+		return true
 	}
 	n := r.follow(w)
 	if n == 0 {

@@ -41,50 +41,9 @@ func walkOf(s *probes.Site) walk {
 	return walkNone
 }
 
-// walksOf is walkOf for all sites; none has a walk without stacks.
-func walksOf(sites []probes.Site, stacks bool) []walk {
-	walks := make([]walk, len(sites))
-	for i := range sites {
-		if stacks {
-			walks[i] = walkOf(&sites[i])
-		}
-	}
-	return walks
-}
-
 // unpackParent takes apart what the template of a birth with a stack stores: see BORNAT in
 // asm/probe_amd64.S.
 func unpackParent(other uint64) (goid, depth uint64) { return other >> 8, other & 0xff }
-
-// follow says how many records belong to one, after it: see ORIGIN, WALK and PUBLISH in
-// asm/probe_amd64.S.
-func follow(sites []probes.Site, walks []walk) func(*raw) int {
-	return func(w *raw) int {
-		index, from, to := w.what()
-		if int(index) >= len(sites) {
-			return 0
-		}
-		walked := walks[index]
-		switch walked {
-		case walkNone, walkParent:
-		default:
-			return recordsOf(depthOf(w.other()))
-		}
-		if goruntime.Status(from) != goruntime.Dead {
-			return 0
-		}
-		switch sites[index].KindAt(goruntime.Status(from), goruntime.Status(to)) {
-		case probes.Birth, probes.BirthParked:
-		default:
-			return 0
-		}
-		if walked == walkNone {
-			return 1
-		}
-		_, depth := unpackParent(w.other())
-		return 1 + recordsOf(depthOf(depth))
-	}
-}
 
 // spared is the depth of a stack that was left out, to spare the process: what the word SPARE
 // of asm/stack_amd64.h is then, spareOffset behind the word that turns the trace on.
