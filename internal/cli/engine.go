@@ -39,7 +39,7 @@ const (
 // flags adds the flags of all commands that trace.
 func (o *engineOptions) flags(fl *pflag.FlagSet) {
 	fl.StringVar(&o.name, "engine", engineAuto, "how to trace: ebpf (uprobes) or inline (code in the process, far cheaper); auto is ebpf")
-	fl.StringVar(&o.ring, "ring-size", "", "buffer for events, such as 16M: a larger one loses less when the tool is starved (default 16M; with inline 8M for each thread)")
+	fl.StringVar(&o.ring, "ring-size", "", "buffer for events, such as 16M: a larger one loses less when the tool is starved (default 16M; with inline 2M to 16M for each thread, by GOMAXPROCS)")
 	fl.StringVar(&o.overhead, "max-overhead", "", "the most that the trace may cost the process, as a share of the CPU time that it uses, or off: beyond it the trace pauses now and then (default "+defaultOverhead+" of a PID, off for a command)")
 }
 

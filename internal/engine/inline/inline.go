@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"time"
 
 	"gopherscope/internal/clock"
@@ -24,15 +25,18 @@ import (
 	"gopherscope/internal/tsc"
 )
 
-// DefaultRingBytes is the size of the ring of each thread: room for 256 thousand records,
-// which take a thread that does nothing else 12 ms or more. Only threads that make many
-// changes come to use all of it.
-const DefaultRingBytes = 8 << 20
+// By default the rings of as many threads as can run at once (GOMAXPROCS) are so many bytes
+// together: room for two million records, some 80 ms of all that a reader can take, however
+// many threads make them. Only threads that make many changes come to use all of their ring.
+const roomOfRunning = 64 << 20
+
+// leastRing and mostRing bound the size of a ring by default.
+const leastRing, mostRing = 2 << 20, 16 << 20
 
 // Options are the choices that a trace has; nil means the defaults.
 type Options struct {
 	// RingBytes is the size of each thread's ring; rounded up to a power of two of at least
-	// one page. 0 means DefaultRingBytes.
+	// one page. 0 means 2 to 16 MiB, by how many threads can run at once.
 	RingBytes int
 
 	// Stacks has the stack of each goroutine that parks or begins a system call or a cgo
@@ -150,7 +154,7 @@ func (e *Engine) start(t *target.Target, opts *Options) error {
 	if err != nil {
 		return err
 	}
-	sh := shape{rings: ringCount(len(threads)), ringBytes: ringBytes(opts.RingBytes), stacks: opts.Stacks}
+	sh := shape{rings: ringCount(len(threads)), ringBytes: ringBytes(opts.RingBytes, t.Procs()), stacks: opts.Stacks}
 	in, err := prepare(t, e.sites, sh)
 	if err != nil {
 		return err
@@ -185,10 +189,14 @@ func ringCount(threads int) int {
 	return n
 }
 
-// ringBytes rounds up to a size that a ring can have.
-func ringBytes(n int) int {
+// ringBytes is a size that a ring can have: n, rounded up, or the default for so many Ps. A
+// program that has just been launched has none yet, and makes one for each CPU.
+func ringBytes(n, procs int) int {
+	if procs <= 0 {
+		procs = runtime.NumCPU()
+	}
 	if n <= 0 {
-		return DefaultRingBytes
+		n = max(leastRing, min(roomOfRunning/procs, mostRing))
 	}
 	size := pageSize
 	for size < n && size < 1<<30 {

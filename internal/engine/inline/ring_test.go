@@ -378,3 +378,14 @@ func TestRelieveBounded(t *testing.T) {
 		t.Errorf("%d of %d records, %d still wait, %v", n, total, s.queued, err)
 	}
 }
+
+func TestRingBytes(t *testing.T) {
+	for _, tt := range []struct{ n, procs, want int }{
+		{0, 1, 16 << 20}, {0, 4, 16 << 20}, {0, 6, 16 << 20}, {0, 8, 8 << 20}, {0, 100, 2 << 20},
+		{1, 4, pageSize}, {100 << 10, 4, 128 << 10}, {3 << 30, 4, 1 << 30},
+	} {
+		if got := ringBytes(tt.n, tt.procs); got != tt.want {
+			t.Errorf("ringBytes(%d, %d) = %d, want %d", tt.n, tt.procs, got, tt.want)
+		}
+	}
+}
