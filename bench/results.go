@@ -14,6 +14,7 @@ type result struct {
 	slower  []float64 // ns a unit, to those of the untraced target in the same round
 	toEmpty []float64 // added ns a unit, to those that the empty program adds in the same round
 	usage   usage
+	reader  []float64 // the reader's CPU seconds for a million events, by round
 }
 
 func (s sample) ns() float64 { return float64(s.took) / s.units }
@@ -64,6 +65,9 @@ func (r *result) tryMeasure(wl workload, t *target, v variant, d time.Duration) 
 		return err
 	}
 	r.rounds = append(r.rounds, s)
+	if u.events > 0 {
+		r.reader = append(r.reader, u.cpuSeconds())
+	}
 	r.usage.events += u.events
 	r.usage.lost += u.lost
 	r.usage.cpu += u.cpu

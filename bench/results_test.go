@@ -14,6 +14,9 @@ import (
 // rounds makes a variant's result of the ns a unit of each round.
 func rounds(name string, u usage, ns ...int) result {
 	r := result{name: name, usage: u}
+	if u.events > 0 {
+		r.reader = []float64{u.cpuSeconds()}
+	}
 	for _, n := range ns {
 		r.rounds = append(r.rounds, sample{units: 10, took: time.Duration(10 * n)})
 	}
