@@ -73,20 +73,34 @@ func each(t *testing.T, half bool, test func(t *testing.T, tr tracer, b testenv.
 			}
 			t.Run(b.String()+"/"+string(tr), func(t *testing.T) {
 				share := r.whole / time.Duration(tests*len(builds)*len(tracers))
-				test(t, tr, b, r.cycle(share))
+				test(t, tr, b, r.cycle(share, r.least(tr, b, half)))
 			})
 		}
 	}
 }
 
-// leastCycles are enough to see what grows with each.
-const leastCycles = 10
+const (
+	// leastCycles are enough to see what grows with each.
+	leastCycles = 10
+	// manyCycles are what the engine that changes the program's code has to pass in any run,
+	// where attaching is quick: for what goes wrong once in a hundred times.
+	manyCycles = 200
+)
+
+// least is how many cycles there are in a short run, and how many there are at least in a long
+// one.
+func (r run) least(tr tracer, b testenv.Build, half bool) int {
+	if r.short() && tr == viaCode && !half && b.Go != "1.18" {
+		return manyCycles
+	}
+	return leastCycles
+}
 
 // cycle returns a function that says whether there is to be another cycle.
-func (r run) cycle(share time.Duration) func() bool {
+func (r run) cycle(share time.Duration, least int) func() bool {
 	limit := r.cycles
 	if r.short() {
-		limit = leastCycles
+		limit = least
 	}
 	var end time.Time
 	n := 0
@@ -96,7 +110,7 @@ func (r run) cycle(share time.Duration) func() bool {
 		}
 		n++
 		switch {
-		case n <= leastCycles:
+		case n <= least:
 			return limit == 0 || n <= limit
 		case limit > 0 && n > limit:
 			return false
