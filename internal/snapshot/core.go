@@ -107,11 +107,16 @@ func held(mem process.Memory, addr, n uint64) []byte {
 //   - in a signal handler, as nearly all are when the program crashes: then the
 //     registers that were interrupted are on the handler's stack;
 //   - on the thread's own stack, g0, which the runtime switches to in systemstack
-//     and mcall (runtime/asm_*.s): then the goroutine's are in g.sched.
+//     and mcall (runtime/asm_*.s): then the goroutine's are in g.sched;
+//   - in gogo, which switches from there to the goroutine's stack and then jumps to
+//     where it left it: that is in g.sched.pc.
 func (s *coreSampler) goroutine(smp Sample) (_ Sample, g []byte, ok bool) {
 	for range maxNested {
 		g, err := s.readG(smp.G)
 		if err == nil && word(g, s.t.Layout.G.GoID) != 0 && s.onStack(g, smp.SP) {
+			if fn, _ := s.t.Bin.FuncAt(smp.PC - s.t.Bias); fn.Name == "gogo" || fn.Name == "runtime.gogo" {
+				smp.PC, smp.LR, smp.Saved = word(g, s.t.Layout.G.SchedPC), 0, true
+			}
 			return smp, g, true
 		}
 		before, interrupted := s.interrupted(smp)
@@ -126,14 +131,16 @@ func (s *coreSampler) goroutine(smp Sample) (_ Sample, g []byte, ok bool) {
 	return Sample{}, nil, false
 }
 
-// switched is where a goroutine left its stack for g0, the g at addr.
-func (s *coreSampler) switched(addr uint64, g0 []byte) (_ Sample, g []byte, ok bool) {
-	l, m := &s.t.Layout, word(g0, s.t.Layout.G.M)
-	if own, err := s.word(m + uint64(l.M.G0)); err != nil || own != addr {
+// switched is where a goroutine left its stack for g0. The thread's g, at addr, is that or,
+// just before the stack is switched back, the goroutine's.
+func (s *coreSampler) switched(addr uint64, own []byte) (_ Sample, g []byte, ok bool) {
+	l, m := &s.t.Layout, word(own, s.t.Layout.G.M)
+	g0, err := s.word(m + uint64(l.M.G0))
+	if err != nil {
 		return Sample{}, nil, false
 	}
 	curg, err := s.word(m + uint64(l.M.CurG))
-	if err != nil || curg == 0 {
+	if err != nil || curg == 0 || addr != g0 && addr != curg {
 		return Sample{}, nil, false
 	}
 	g, err = s.readG(curg)
@@ -192,8 +199,9 @@ func (s *coreSampler) interrupted(smp Sample) (Sample, bool) {
 // maxHandlerFrames bounds the frames of a signal handler.
 const maxHandlerFrames = 100
 
-// handlerCaller walks from smp to runtime.sigtramp, the signal handler (on all
-// architectures, Go 1.18 to 1.27), and is the stack pointer before it was called.
+// handlerCaller walks from smp to the signal handler, runtime.sigtramp, or cgoSigtramp, which
+// jumps there (on all architectures, Go 1.18 to 1.27), and is the stack pointer before it was
+// called. It is that again in sigreturn, which the handler returns to.
 func (s *coreSampler) handlerCaller(smp Sample) (sp uint64, ok bool) {
 	bin, arm := s.t.Bin, s.core.Arch() == corefile.ARM64
 	pc, sp, lr := smp.PC-s.t.Bias, smp.SP, smp.LR
@@ -207,8 +215,11 @@ func (s *coreSampler) handlerCaller(smp Sample) (sp uint64, ok bool) {
 		if arm {
 			slot, next = sp, sp+uint64(u.Delta)
 		}
-		if fn.Name == "runtime.sigtramp" {
+		switch fn.Name {
+		case "runtime.sigtramp", "runtime.cgoSigtramp":
 			return next, true
+		case "runtime.sigreturn", "runtime.sigreturn__sigaction":
+			return sp, true
 		}
 		if u.Top {
 			return 0, false

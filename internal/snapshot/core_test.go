@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/arch/x86/x86asm"
 
 	"gopherscope/internal/corefile"
 	"gopherscope/internal/dump"
+	"gopherscope/internal/gobinary"
 	"gopherscope/internal/goruntime"
 	"gopherscope/internal/snapshot"
 	"gopherscope/internal/target"
@@ -124,6 +126,67 @@ func TestCoreRunning(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestCoreBetween wants the same of core files that are made at moments when a thread is
+// neither in its goroutine nor quite elsewhere: as a signal handler begins and ends, and in
+// the functions that switch stacks.
+func TestCoreBetween(t *testing.T) {
+	builds := gcoreBuilds()
+	for _, b := range builds[len(builds)/2:] {
+		bin := testenv.BuildTarget(t, "preempt", b)
+		for _, name := range append([]string{
+			"runtime.cgoSigtramp", "runtime.sigtramp", "runtime.sigtrampgo", "runtime.sigreturn", "runtime.sigreturn__sigaction",
+		}, switchStacks...) {
+			t.Run(b.String()+"/"+name, func(t *testing.T) {
+				prog := testenv.Start(t, bin, "600000")
+				tgt := opened(t, prog.PID())
+				fn, ok := tgt.Bin.Func(name)
+				if !ok || !b.Cgo && name == "runtime.cgoSigtramp" || b.Cgo && strings.HasPrefix(name, "runtime.sigreturn") {
+					t.Skip("no thread of this program comes there")
+				}
+				addrs := []uint64{fn.Entry}
+				if slices.Contains(switchStacks, name) && os.Getenv("GOPHERSCOPE_MATRIX") != "" {
+					addrs = instructions(t, tgt, fn)
+				}
+				prog.Kill()
+				for _, addr := range addrs {
+					prog := testenv.Start(t, bin, "600000")
+					core, reached := testenv.CoreAt(t, prog, opened(t, prog.PID()).Bias+addr)
+					prog.Kill()
+					if !reached && addr > fn.Entry {
+						continue // it handles an error
+					}
+					d, _ := takeCore(t, core, "")
+					if checkRunning(t, d); t.Failed() {
+						t.Fatalf("at %s+%#x", name, addr-fn.Entry)
+					}
+				}
+			})
+		}
+	}
+}
+
+// switchStacks are functions that switch between the stacks of a goroutine and of its thread.
+var switchStacks = []string{"gogo", "runtime.mcall", "runtime.systemstack"}
+
+// instructions are the addresses of those of a function, as linked.
+func instructions(t *testing.T, tgt *target.Target, fn gobinary.Func) []uint64 {
+	t.Helper()
+	var addrs []uint64
+	code := make([]byte, fn.End-fn.Entry)
+	if err := tgt.Mem.ReadMem(tgt.Bias+fn.Entry, code); err != nil {
+		t.Fatal(err)
+	}
+	for off := 0; off < len(code); {
+		in, err := x86asm.Decode(code[off:], 64)
+		if err != nil {
+			break
+		}
+		addrs = append(addrs, fn.Entry+uint64(off))
+		off += in.Len
+	}
+	return addrs
 }
 
 // TestKernelCoreRunning is TestCoreRunning for a crash, which reaches each thread

@@ -90,6 +90,10 @@ func (w *walker) info(pc uint64) unwindInfo {
 // The chain of frame pointers runs along: each is the address of the word below
 // a return address (on both architectures), so every link must meet one of the
 // walk's return addresses. Functions without a frame are not in the chain.
+//
+// A function that switches stacks knows its frame until it has done so. A stack that was
+// interrupted in one counts only if it is whole and its calls fit; the runtime gives such
+// stacks up.
 func (w *walker) stack(st start, mem []byte) walked {
 	out := walked{exact: st.exact, end: walkDeep}
 	w.pcs = w.pcs[:0]
@@ -106,7 +110,7 @@ func (w *walker) stack(st start, mem []byte) walked {
 			out.end = walkTop
 			break
 		}
-		if in.kind&writesSP != 0 && (len(w.pcs) > 1 || st.exact) {
+		if in.kind&writesSP != 0 && len(w.pcs) > 1 {
 			out.end = walkInvalid
 			break
 		}
@@ -119,6 +123,9 @@ func (w *walker) stack(st start, mem []byte) walked {
 		out.end = walkInvalid
 	}
 	out.pcs, out.fpMismatch = w.pcs, f.mismatch
+	if st.exact && len(w.pcs) > 0 && w.info(w.pcs[0]).kind&writesSP != 0 && (out.end != walkTop || !w.calls(out)) {
+		out.end = walkInvalid
+	}
 	return out
 }
 

@@ -1,6 +1,9 @@
 package testenv
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +26,29 @@ func Gcore(t testing.TB, p *Process) string {
 		t.Fatalf("gcore: %v\n%s", err, out)
 	}
 	return prefix + "." + pid
+}
+
+// CoreAt makes a core file of a process at the moment when one of its threads is about to
+// execute the instruction at addr, and returns the file's path. With reached false none came
+// there for some seconds. SIGURG, which preempts goroutines, is passed on.
+func CoreAt(t testing.TB, p *Process, addr uint64) (path string, reached bool) {
+	t.Helper()
+	gdb, err := exec.LookPath("gdb")
+	if err != nil {
+		Missing(t, "gdb: "+err.Error())
+	}
+	core := filepath.Join(t.TempDir(), "core")
+	const timedOut = 124 // timeout(1)
+	out, err := exec.Command("timeout", "15", gdb, "-p", strconv.Itoa(p.PID()), "-batch", "-nx",
+		"-ex", "handle SIGURG nostop noprint pass", "-ex", fmt.Sprintf("break *%#x", addr), "-ex", "continue",
+		"-ex", "generate-core-file "+core).CombinedOutput()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == timedOut {
+		return "", false
+	}
+	if err != nil || !bytes.Contains(out, []byte("Saved corefile")) {
+		t.Fatalf("gdb: %v\n%s", err, out)
+	}
+	return core, true
 }
 
 // StartDumping is [StartEnv] for a program of which the kernel is to write a core
