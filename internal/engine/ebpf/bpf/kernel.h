@@ -61,7 +61,9 @@ struct raw_tp_ctx {
 // REG_ARG0..2 are the first integer arguments of Go's register ABI
 // (cmd/compile/abi-internal.md), REG_G is the register that holds the current
 // g, REG_SP the stack pointer, REG_BP the frame pointer, REG_IP the instruction
-// pointer.
+// pointer. BELOW_SP is how far below the stack pointer a function's saved frame
+// pointer is: on arm64 it is the word below the frame, which no other function writes
+// to (cmd/internal/obj/arm64/obj7.go preprocess, Go 1.18 to 1.27).
 #if defined(__TARGET_ARCH_x86)
 
 struct user_regs {
@@ -75,6 +77,7 @@ struct user_regs {
 #define REG_SP(r) ((r)->sp)
 #define REG_BP(r) ((r)->bp)
 #define REG_IP(r) ((r)->ip)
+#define BELOW_SP 0
 // The number of the system call that is being left: struct pt_regs of the
 // kernel only, not the context of a uprobe.
 #define REG_NR(r) ((r)->orig_ax)
@@ -97,6 +100,7 @@ struct user_regs {
 #define REG_BP(r) ((r)->regs[29])
 #define REG_LR(r) ((r)->regs[30]) // where a function without a frame returns to
 #define REG_IP(r) ((r)->pc)
+#define BELOW_SP 8
 #define REG_NR(r) ((r)->syscallno) // its low half; the high half is not used
 #define NR_SCHED_YIELD 124
 // SVC #0.

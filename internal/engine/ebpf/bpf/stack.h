@@ -13,7 +13,7 @@
 // Where the walk of a stack begins; g is 0 where there is none.
 struct origin {
 	u64 g;	  // whose stack it is
-	u64 sp;	  // no frame is below
+	u64 sp;	  // no frame is below, but for what BELOW_SP says
 	u64 bp;	  // the first saved frame pointer; above it is a return address
 	u64 pc;	  // the first return address
 	u64 leaf; // the second one, if the function of the first has no frame; 0 elsewhere
@@ -81,8 +81,8 @@ INLINE void at_go(struct origin *at, u64 self, u64 gp)
 	    parent == self || !take(at))
 		return;
 	if (READ(&gopc, gp + layout.g_gopc) || READ(&at->sp, parent + layout.g_sched_sp) ||
-	    READ(&at->bp, parent + layout.g_sched_bp) || !at->sp || at->bp < at->sp ||
-	    READ(&frame, at->bp))
+	    READ(&at->bp, parent + layout.g_sched_bp) || !at->sp ||
+	    at->bp < at->sp - BELOW_SP || READ(&frame, at->bp))
 		goto none;
 	if (frame[1] != gopc) {
 		if (frame[0] <= at->bp)
@@ -159,7 +159,7 @@ INLINE u64 keep(const struct stack *s, u64 hash)
 INLINE u64 climb(const struct origin *at, struct thread t, int leaf)
 {
 	u64 hash = stack_seed + leaf, bounds[2] = {}, frame[2];
-	u64 pc = at->pc, bp = at->bp, low = at->sp, bias;
+	u64 pc = at->pc, bp = at->bp, low = at->sp - BELOW_SP, bias;
 
 	bias = bias_of(t);
 	if (bias == BIAS_UNKNOWN || READ(&bounds, at->g + layout.g_stack) || low < bounds[0] ||
