@@ -23,19 +23,6 @@ func startStill(t *testing.T, b testenv.Build) *testenv.Process {
 	return p
 }
 
-// ask has the program obey a command, and returns what it prints.
-func ask(p *testenv.Process, command string) []string {
-	p.WriteLine(command)
-	var lines []string
-	for {
-		line, ok := p.ReadLine()
-		if !ok || line == "end" {
-			return lines
-		}
-		lines = append(lines, line)
-	}
-}
-
 // dumpOf runs gopherscope dump, and returns its output and its messages.
 func dumpOf(t *testing.T, pid int, flags ...string) (string, string) {
 	t.Helper()
@@ -98,7 +85,7 @@ func TestDumpIsTraceback(t *testing.T) {
 		t.Run(build.String(), func(t *testing.T) {
 			t.Parallel()
 			p := startStill(t, build)
-			want := tracebacks(t, strings.Join(ask(p, "stack"), "\n"))
+			want := tracebacks(t, strings.Join(p.Ask("stack"), "\n"))
 			text, _ := dumpOf(t, p.PID())
 			got := tracebacks(t, text)
 			delete(want, "1")
@@ -169,7 +156,7 @@ func parsed(gs []*stack.Goroutine) map[int][]string {
 func TestDumpPanicparse(t *testing.T) {
 	p := startStill(t, testenv.Build{Go: "1.27", Cgo: true})
 	text, _ := dumpOf(t, p.PID())
-	want := parsed(parse(t, strings.Join(ask(p, "stack"), "\n")+"\n"))
+	want := parsed(parse(t, strings.Join(p.Ask("stack"), "\n")+"\n"))
 	got := parsed(parse(t, text))
 	delete(want, 1)
 	if got[1] == nil {

@@ -64,7 +64,7 @@ func TestDumpIsProfile(t *testing.T) {
 			p := startStill(t, build)
 			dir := t.TempDir()
 			own, ours := filepath.Join(dir, "own"), filepath.Join(dir, "ours")
-			if said := ask(p, "profile "+own); len(said) > 0 {
+			if said := p.Ask("profile " + own); len(said) > 0 {
 				t.Fatal(said)
 			}
 			dumpOf(t, p.PID(), "--pprof", "-o", ours)
@@ -78,7 +78,7 @@ func TestDumpIsProfile(t *testing.T) {
 			if diff := cmp.Diff(want.SampleType, got.SampleType, cmp.AllowUnexported(profile.ValueType{})); diff != "" {
 				t.Errorf("sample type (-want +got):\n%s", diff)
 			}
-			checkOwnLabels(t, ask(p, "labels"), got)
+			checkOwnLabels(t, p.Ask("labels"), got)
 		})
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -323,10 +322,10 @@ func TestFlightDisk(t *testing.T) {
 const keeping = "goroutines that were there before"
 
 // startFlight starts a recorder.
-func startFlight(t *testing.T, args ...string) (*exec.Cmd, *lockedText) {
+func startFlight(t *testing.T, args ...string) (*exec.Cmd, *testenv.Buffer) {
 	t.Helper()
 	cmd := exec.Command("gopherscope", append([]string{"record"}, args...)...)
-	messages := &lockedText{}
+	messages := &testenv.Buffer{}
 	cmd.Stderr = messages
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -343,7 +342,7 @@ func signal(t *testing.T, cmd *exec.Cmd, sig os.Signal) {
 }
 
 // waitText waits until a text is among the messages.
-func waitText(t *testing.T, messages *lockedText, text string) {
+func waitText(t *testing.T, messages *testenv.Buffer, text string) {
 	t.Helper()
 	for deadline := time.Now().Add(testenv.Deadline); !strings.Contains(messages.String(), text); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -361,7 +360,7 @@ func TestFlightKilled(t *testing.T) {
 	dir := t.TempDir()
 	const recorders = 3
 	var started [recorders]*exec.Cmd
-	var messages [recorders]*lockedText
+	var messages [recorders]*testenv.Buffer
 	path := func(i int) string { return filepath.Join(dir, fmt.Sprintf("%d.gscope", i)) }
 	for i := range started {
 		started[i], messages[i] = startFlight(t, "--engine", "ebpf", "--max-overhead", "off", "--last", "30s", "--after", "30s", "-o", path(i), fmt.Sprint(target.PID()))
@@ -435,24 +434,4 @@ func residentSize(t *testing.T, pid int) int {
 		t.Fatal(err)
 	}
 	return resident * os.Getpagesize()
-}
-
-// lockedText collects the messages of a command that still runs.
-type lockedText struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // guarded by mu
-}
-
-// Write implements io.Writer.
-func (l *lockedText) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-// String is what was written so far.
-func (l *lockedText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
 }

@@ -78,7 +78,7 @@ func TestCoreAgainstLive(t *testing.T) {
 			if len(d.Goroutines) != len(live.Goroutines) || len(live.Goroutines) < 30 {
 				t.Fatalf("%d goroutines, %d in the live process", len(d.Goroutines), len(live.Goroutines))
 			}
-			checkLabels(t, d, ask(prog, "labels"))
+			checkLabels(t, d, prog.Ask("labels"))
 			for i := range d.Goroutines {
 				g, was := &d.Goroutines[i], &live.Goroutines[i]
 				if g.Has(dump.System) && d.Sites[g.Start].Func == "runtime.bgscavenge" {

@@ -166,12 +166,12 @@ func (e *ends) ReadMany(reads []process.MemRead) (int, error) {
 func TestUntouched(t *testing.T) {
 	prog := testenv.Start(t, testenv.BuildTarget(t, "still", testenv.Build{}))
 	prog.WaitLine("held")
-	before := strings.Join(ask(prog, "stack"), "\n")
+	before := strings.Join(prog.Ask("stack"), "\n")
 	tgt := opened(t, prog.PID())
 	for range 100 {
 		take(t, tgt)
 	}
-	after := strings.Join(ask(prog, "stack"), "\n")
+	after := strings.Join(prog.Ask("stack"), "\n")
 	if before != after {
 		t.Errorf("the program's stacks before:\n%s\nafter:\n%s", before, after)
 	}

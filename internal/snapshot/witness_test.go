@@ -168,19 +168,6 @@ func takeStill(t *testing.T, tgt *target.Target) *dump.Dump {
 	return nil
 }
 
-// ask sends a command to the program still and returns its answer.
-func ask(p *testenv.Process, command string) []string {
-	p.WriteLine(command)
-	var lines []string
-	for {
-		line, ok := p.ReadLine()
-		if !ok || line == "end" {
-			return lines
-		}
-		lines = append(lines, line)
-	}
-}
-
 // witnessBuilds are the builds of which the stacks are compared.
 func witnessBuilds() []testenv.Build {
 	if os.Getenv("GOPHERSCOPE_MATRIX") == "" {
@@ -207,7 +194,7 @@ func TestAgainstRuntime(t *testing.T) {
 			prog := testenv.StartEnv(t, []string{"GOTRACEBACK=system"}, testenv.BuildTarget(t, "still", b))
 			prog.WaitLine("held")
 			tgt := opened(t, prog.PID())
-			labels := ask(prog, "labels")
+			labels := prog.Ask("labels")
 			d := takeStill(t, tgt)
 			checkLabels(t, d, labels)
 			compareWithRuntime(t, d, tgt.Bias, prog)
@@ -311,7 +298,7 @@ func TestAgainstRuntimeARM64(t *testing.T) {
 				prog := testenv.StartEnv(t, []string{"GOTRACEBACK=system"}, qemu, "-B", "0", bin)
 				prog.WaitLine("held")
 				tgt := emulated(t, prog.PID(), bin)
-				labels := ask(prog, "labels")
+				labels := prog.Ask("labels")
 				d := takeStill(t, tgt)
 				checkLabels(t, d, labels)
 				compareWithRuntime(t, d, tgt.Bias, prog)

@@ -26,7 +26,7 @@ type Process struct {
 	lines  chan string
 	done   chan struct{} // closed when the process was waited for
 	err    error         // its end; read after done
-	stderr lockedBuffer
+	stderr Buffer
 }
 
 // Start runs a program with pipes as its stdin and stdout. The test's cleanup
@@ -133,6 +133,19 @@ func (p *Process) WaitLine(prefix string) string {
 	}
 }
 
+// Ask has the program obey a command, and returns the lines that it answers with, up to "end".
+func (p *Process) Ask(command string) []string {
+	p.WriteLine(command)
+	var lines []string
+	for {
+		line, ok := p.ReadLine()
+		if !ok || line == "end" {
+			return lines
+		}
+		lines = append(lines, line)
+	}
+}
+
 // Lines reads the process's stdout to its end.
 func (p *Process) Lines() []string {
 	p.t.Helper()
@@ -177,21 +190,22 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// lockedBuffer is a bytes.Buffer that may be read while a process writes it.
-type lockedBuffer struct {
+// Buffer is a bytes.Buffer that may be read while a process or a goroutine writes it. The
+// zero Buffer is empty.
+type Buffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer // guarded by mu
 }
 
 // Write implements io.Writer.
-func (b *lockedBuffer) Write(p []byte) (int, error) {
+func (b *Buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.Write(p)
 }
 
 // String is what was written so far.
-func (b *lockedBuffer) String() string {
+func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
