@@ -75,7 +75,10 @@ func partOf(events []event.Event, from, to int64) []event.Event {
 		}
 		s := event.Event{Kind: event.Snapshot, Time: from, PID: e.PID, GoID: id, To: e.To, Birth: births[id]}
 		if e.To == goruntime.Waiting {
-			s.Since, s.Reason, s.Fake, s.Stack = e.Time, e.Reason, e.Fake, e.Stack
+			s.Since = e.Time
+		}
+		if e.To == goruntime.Waiting || e.To == goruntime.Syscall {
+			s.Reason, s.Fake, s.Stack = e.Reason, e.Fake, e.Stack
 		}
 		there = append(there, s)
 		if l, ok := labels[id]; ok {

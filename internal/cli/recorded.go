@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"gopherscope/internal/cut"
 	"gopherscope/internal/event"
 	"gopherscope/internal/recording"
 	"gopherscope/internal/stream"
@@ -64,7 +65,10 @@ type recordedSource struct {
 	over bool      // it stopped then
 }
 
-var _ stream.Source = (*recordedSource)(nil)
+var (
+	_ stream.Source = (*recordedSource)(nil)
+	_ cut.Blocks    = (*recordedSource)(nil)
+)
 
 // openRecording begins to read a recording, which ends after the duration if that is not 0.
 func openRecording(t *terminal, path string, o engineOptions, duration time.Duration) (*recordedSource, error) {

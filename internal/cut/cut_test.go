@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -53,7 +54,18 @@ func (s *source) Stack(uint32) []event.Location { return nil }
 func (s *source) Wall(mono int64) int64         { return mono + 1000 }
 func (s *source) Close() error                  { return nil }
 func (s *source) Totals() (stream.Totals, error) {
-	return stream.Totals{Now: s.now, Lost: engine.Lost{NoRing: 1}}, nil
+	return stream.Totals{Now: s.now, Lost: engine.Lost{NoRing: uint64(s.now)}, Gaps: 9, Paused: 99}, nil
+}
+
+// blocks is a source that tells what was lost at the end of each ten ns, as a recording does of a second.
+type blocks struct{ source }
+
+func (b *blocks) Totals() (stream.Totals, error) { return b.at(b.now/10*10 + 10), nil }
+
+func (b *blocks) TotalsBefore() (stream.Totals, error) { return b.at(b.now / 10 * 10), nil }
+
+func (b *blocks) at(now int64) stream.Totals {
+	return stream.Totals{Now: b.now, Lost: engine.Lost{NoRing: uint64(now)}}
 }
 
 const whole = `snapshot mono_ns=10 pid=1 goid=1 to=waiting reason=sleep since_ns=4
@@ -115,16 +127,17 @@ snapshot mono_ns=30 pid=1 goid=5 to=runnable parent=1 created_by=main.serve,m.go
 	for name, tt := range map[string]struct {
 		part cut.Part
 		want string
+		lost uint64
 	}{
-		"all":                   {cut.Part{}, pick("", 0, 1, 2, 3, 4, 6, 7, 9, 10, 11, 13, 14)},
-		"from":                  {cut.Part{From: 30}, pick(there, 6, 9, 10, 11, 13, 14)},
-		"from before the begin": {cut.Part{From: 5}, pick("", 0, 1, 2, 3, 4, 6, 7, 9, 10, 11, 13, 14)},
-		"from, to":              {cut.Part{From: 30, To: 45}, pick(there, 6, 9, 10)},
-		"to":                    {cut.Part{To: 29}, pick("", 0, 1, 2, 3, 4)},
-		"goid":                  {cut.Part{GoIDs: []uint64{4}}, pick("", 3, 7, 14)},
-		"goid, from":            {cut.Part{GoIDs: []uint64{4}, From: 30}, pick(thereLines[2], 14)},
-		"created by":            {cut.Part{CreatedBy: serve}, pick("", 1, 2, 4, 6, 9, 10, 11, 13, 14)},
-		"created by, from":      {cut.Part{CreatedBy: serve, From: 30}, pick(thereLines[1]+thereLines[3], 6, 9, 10, 11, 13, 14)},
+		"all":                   {cut.Part{}, pick("", 0, 1, 2, 3, 4, 6, 7, 9, 10, 11, 13, 14), 60},
+		"from":                  {cut.Part{From: 30}, pick(there, 6, 9, 10, 11, 13, 14), 32},
+		"from before the begin": {cut.Part{From: 5}, pick("", 0, 1, 2, 3, 4, 6, 7, 9, 10, 11, 13, 14), 60},
+		"from, to":              {cut.Part{From: 30, To: 45}, pick(there, 6, 9, 10), 18},
+		"to":                    {cut.Part{To: 29}, pick("", 0, 1, 2, 3, 4), 30},
+		"goid":                  {cut.Part{GoIDs: []uint64{4}}, pick("", 3, 7, 14), 60},
+		"goid, from":            {cut.Part{GoIDs: []uint64{4}, From: 30}, pick(thereLines[2], 14), 32},
+		"created by":            {cut.Part{CreatedBy: serve}, pick("", 1, 2, 4, 6, 9, 10, 11, 13, 14), 60},
+		"created by, from":      {cut.Part{CreatedBy: serve, From: 30}, pick(thereLines[1]+thereLines[3], 6, 9, 10, 11, 13, 14), 32},
 	} {
 		got, src, err := run(t, tt.part)
 		if diff := cmp.Diff(parse(t, tt.want), parse(t, got)); diff != "" || err != nil {
@@ -135,7 +148,7 @@ snapshot mono_ns=30 pid=1 goid=5 to=runnable parent=1 created_by=main.serve,m.go
 			t.Errorf("%s: begins at %d, %d", name, i.Begin, i.Wall)
 		}
 		totals, err := src.Totals()
-		if err != nil || totals.Lost.NoRing != 1 || tt.part.To > 0 && totals.Now != tt.part.To {
+		if err != nil || totals.Lost.NoRing != tt.lost || totals.Gaps != 0 || totals.Paused != 0 || tt.part.To > 0 && totals.Now != tt.part.To {
 			t.Errorf("%s: %+v, %v", name, totals, err)
 		}
 	}
@@ -175,6 +188,81 @@ transition mono_ns=22 pid=1 tid=2 goid=2 from=waiting to=runnable via=timer
 		}, func(int64) error { return nil })
 		if diff := cmp.Diff(parse(t, tt.want), parse(t, string(b))); diff != "" || err != nil {
 			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
+		}
+	}
+}
+
+// TestTotalsOfBlocks: what is told at the end of a block only is never told too low of a part.
+func TestTotalsOfBlocks(t *testing.T) {
+	for part, want := range map[[2]int64]uint64{{}: 70, {30, 0}: 50, {30, 45}: 30, {0, 29}: 40} {
+		src := cut.New(&blocks{source{lines: whole}}, cut.Part{From: part[0], To: part[1]})
+		if err := src.Run(context.Background(), func(*event.Event) error { return nil }, func(int64) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := src.Totals(); err != nil || got.Lost.NoRing != want {
+			t.Errorf("%v: %d lost, %v; want %d", part, got.Lost.NoRing, err, want)
+		}
+	}
+}
+
+// TestPauses takes parts out of a trace with pauses, whose Gaps come at their ends. In one that begins in a pause
+// no state is known, and one that ends in a pause is told of it.
+func TestPauses(t *testing.T) {
+	const paused = `snapshot mono_ns=10 pid=1 goid=1 to=waiting reason=sleep
+tick 20
+tick 30
+gap mono_ns=40 pid=1 since_ns=15
+snapshot mono_ns=41 pid=1 goid=1 to=syscall stack=3
+labels mono_ns=41 pid=1 goid=1 labels=1,k,v
+tick 45
+transition mono_ns=46 pid=1 tid=2 goid=2 from=waiting to=runnable via=timer
+tick 50
+tick 60
+gap mono_ns=70 pid=1 since_ns=51
+tick 71
+`
+	const read = `snapshot mono_ns=41 pid=1 goid=1 to=syscall stack=3
+labels mono_ns=41 pid=1 goid=1 labels=1,k,v
+`
+	const change = "transition mono_ns=46 pid=1 tid=2 goid=2 from=waiting to=runnable via=timer\n"
+	for name, tt := range map[string]struct {
+		part  cut.Part
+		want  string
+		gaps  uint64
+		pause time.Duration
+		last  int64 // tick
+	}{
+		"begins in a pause":       {cut.Part{From: 25}, "gap mono_ns=40 pid=1 since_ns=25\n" + read + change + "gap mono_ns=70 pid=1 since_ns=51\n", 2, 34, 71},
+		"ends in a pause":         {cut.Part{From: 43, To: 55}, strings.ReplaceAll(read, "=41", "=43") + change + "gap mono_ns=55 pid=1 since_ns=51\n", 1, 4, 55},
+		"is in a pause":           {cut.Part{From: 20, To: 30}, "gap mono_ns=30 pid=1 since_ns=20\n", 1, 10, 30},
+		"is between pauses":       {cut.Part{From: 43, To: 48}, strings.ReplaceAll(read, "=41", "=43") + change, 0, 0, 48},
+		"ends before the pause":   {cut.Part{To: 12}, "snapshot mono_ns=10 pid=1 goid=1 to=waiting reason=sleep\n", 0, 0, 12},
+		"begins after the events": {cut.Part{From: 71}, "", 0, 0, 71},
+	} {
+		var b []byte
+		last := int64(0)
+		src := cut.New(&source{lines: paused}, tt.part)
+		err := src.Run(context.Background(), func(e *event.Event) error {
+			b = append(event.AppendText(b, e), '\n')
+			return nil
+		}, func(now int64) error { last = now; return nil })
+		if diff := cmp.Diff(parse(t, tt.want), parse(t, string(b))); diff != "" || err != nil {
+			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
+		}
+		if totals, _ := src.Totals(); totals.Gaps != tt.gaps || totals.Paused != tt.pause || last != tt.last {
+			t.Errorf("%s: %d gaps, %d ns, last tick %d; want %d, %d, %d", name, totals.Gaps, totals.Paused, last, tt.gaps, tt.pause, tt.last)
+		}
+	}
+}
+
+// TestPatience: a process that is at rest after the end of the part does not make it wait for ever.
+func TestPatience(t *testing.T) {
+	for _, part := range []cut.Part{{To: 30}, {From: 20, To: 30}} {
+		src := cut.New(&source{lines: "snapshot mono_ns=10 pid=1 goid=1 to=waiting reason=sleep\ntick 25\ntick 40\ntick 7000000000\ntick 8000000000\n"}, part)
+		last, n := int64(0), 0
+		err := src.Run(context.Background(), func(*event.Event) error { n++; return nil }, func(now int64) error { last = now; return nil })
+		if totals, _ := src.Totals(); err != nil || last != 30 || n != 1 || totals.Now != 30 {
+			t.Errorf("%v: last tick %d, %d events, %v", part, last, n, err)
 		}
 	}
 }

@@ -40,6 +40,8 @@ const (
 	// atLeast and atMost bound a pause. To pause and go on takes some milliseconds; and a
 	// target that is at rest, and so earns nothing, costs nothing either.
 	atLeast, atMost = 100 * time.Millisecond, 5 * time.Second
+	// LongestPause is how long a pause is until its end is told, with the time to notice it.
+	LongestPause = atMost + time.Second
 	// soonest and latest bound the time to the next step.
 	soonest, latest = 5 * time.Millisecond, 50 * time.Millisecond
 	// worthwhile is the part of the cost from which on it helps to leave out stacks. Where

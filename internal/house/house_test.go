@@ -63,7 +63,7 @@ var layers = map[string][]string{
 	"dump":          {"goruntime"},
 	"pprof":         {"dump", "event", "goruntime", "profile"},
 	"profile":       {"event", "goid", "goruntime", "gstate", "stream"},
-	"cut":           {"event", "goid", "goruntime", "gstate", "stream"},
+	"cut":           {"engine", "event", "goid", "goruntime", "gstate", "stream"},
 	"perfetto":      {"engine", "event", "goid", "goruntime", "gstate", "stream"},
 	"leaks":         {"dump", "goruntime"},
 	"tui":           {"dump", "engine", "event", "goid", "goruntime", "gstate", "recording", "stream"},

@@ -167,20 +167,3 @@ func (c *cursor) price() float64 {
 	}
 	return 0
 }
-
-// since is what was added to the totals since base. A count that is smaller than before
-// is taken for one that began anew.
-func since(t, base stream.Totals) stream.Totals {
-	of := counts(&base)
-	for i, n := range counts(&t) {
-		if *n >= *of[i] {
-			*n -= *of[i]
-		}
-	}
-	t.Cost.Total = max(0, t.Cost.Total-base.Cost.Total)
-	t.Paused = max(0, t.Paused-base.Paused)
-	if t.TargetCPU > 0 {
-		t.TargetCPU = max(0, t.TargetCPU-base.TargetCPU)
-	}
-	return t
-}

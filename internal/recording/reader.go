@@ -26,6 +26,7 @@ type Reader struct {
 
 	offset   int64 // wall minus monotonic now
 	totals   stream.Totals
+	before   stream.Totals // of the block before
 	spent    spending
 	ticked   int64  // the last tick
 	last     int64  // the latest time of an event
@@ -94,6 +95,7 @@ func (r *Reader) readInfo() error {
 func (r *Reader) fresh() {
 	r.totals = r.facts.base
 	r.totals.Now = r.facts.info.Begin
+	r.before = r.totals
 	r.spent = spending{known: true, end: r.facts.info.Begin}
 }
 
@@ -229,6 +231,7 @@ func (r *Reader) play(ctx context.Context, h *blockHeader, payload []byte, emit 
 	}
 	r.offset = d.offset
 	r.spent.next(&r.totals, &d.totals, h.last)
+	r.before = r.totals
 	r.totals = d.totals // of the end of the block: never less than there was lost so far
 	r.totals.Now = r.ticked
 	at, now, change, more := d.tick()
@@ -279,7 +282,11 @@ func (r *Reader) Wall(mono int64) int64 { return mono + r.offset }
 
 // Totals implements stream.Source. While a block is read they are those of its end, up to
 // a second later: so what was lost is never told too low.
-func (r *Reader) Totals() (stream.Totals, error) { return since(r.totals, r.facts.base), nil }
+func (r *Reader) Totals() (stream.Totals, error) { return r.totals.Since(r.facts.base), nil }
+
+// TotalsBefore are those of the end of the block before the one that Run is in: what was lost
+// and spent since then is never told too low. After a SeekTo they are of what was read last.
+func (r *Reader) TotalsBefore() (stream.Totals, error) { return r.before.Since(r.facts.base), nil }
 
 // spending is what was spent in a block.
 type spending struct {

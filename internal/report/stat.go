@@ -3,7 +3,6 @@ package report
 import (
 	"time"
 
-	"gopherscope/internal/engine"
 	"gopherscope/internal/stream"
 	"gopherscope/internal/summary"
 )
@@ -28,21 +27,7 @@ type Stat struct {
 
 // Since is what came to the totals after the ones before.
 func Since(now, before stream.Totals) stream.Totals {
-	d := now
-	d.Lost = engine.Lost{
-		RingFull: now.Lost.RingFull - before.Lost.RingFull, ReadFault: now.Lost.ReadFault - before.Lost.ReadFault,
-		Recursion: now.Lost.Recursion - before.Lost.Recursion, Processes: now.Lost.Processes - before.Lost.Processes,
-		NoRing: now.Lost.NoRing - before.Lost.NoRing, Corrupt: now.Lost.Corrupt - before.Lost.Corrupt,
-	}
-	d.Cost.Hits.Uprobes -= before.Cost.Hits.Uprobes
-	d.Cost.Hits.Syscalls -= before.Cost.Hits.Syscalls
-	d.Cost.Hits.Inline -= before.Cost.Hits.Inline
-	d.Cost.Hits.Stacks -= before.Cost.Hits.Stacks
-	d.Cost.Total = max(0, now.Cost.Total-before.Cost.Total)
-	d.Gaps -= before.Gaps
-	d.Paused -= before.Paused
-	d.TargetCPU = max(0, now.TargetCPU-before.TargetCPU)
-	return d
+	return now.Since(before)
 }
 
 // duration is the length of the interval.

@@ -36,6 +36,30 @@ type Totals struct {
 	TargetCPU time.Duration  // that the target used since the beginning, with the cost; 0 if unknown
 }
 
+// Since is what came to the totals after the ones before; Now and the prices of a cost are
+// those of t. A number that is smaller than before is taken for one that began anew.
+func (t Totals) Since(before Totals) Totals {
+	of := before.counts()
+	for i, n := range t.counts() {
+		if *n >= *of[i] {
+			*n -= *of[i]
+		}
+	}
+	t.Cost.Total = max(0, t.Cost.Total-before.Cost.Total)
+	t.Paused = max(0, t.Paused-before.Paused)
+	t.TargetCPU = max(0, t.TargetCPU-before.TargetCPU)
+	return t
+}
+
+// counts are the numbers that only grow, but for the times.
+func (t *Totals) counts() []*uint64 {
+	l, s, h := &t.Lost, &t.NoStack, &t.Cost.Hits
+	return []*uint64{
+		&l.RingFull, &l.ReadFault, &l.Recursion, &l.Processes, &l.NoRing, &l.Corrupt,
+		&s.Full, &s.Unread, &s.Budget, &h.Uprobes, &h.Syscalls, &h.Inline, &h.Stacks, &t.Gaps,
+	}
+}
+
 // Source is where a trace comes from. Its methods are called from one goroutine.
 type Source interface {
 	Info() *Info
