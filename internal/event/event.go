@@ -91,3 +91,10 @@ type Label struct{ Key, Value string }
 
 // IsNew says whether the event is the first of a goroutine's life.
 func (e *Event) IsNew() bool { return e.Kind == Transition && e.Birth != nil }
+
+// Ends says whether the event is a goroutine's last. That of an extra M, on which threads of
+// C code call Go, is none: the goroutine comes back to life under its goid when C calls Go
+// again (runtime/proc.go, needm and dropm).
+func (e *Event) Ends() bool {
+	return e.To == goruntime.Dead && e.Kind == Transition && e.Via != ViaExtraM
+}

@@ -153,7 +153,7 @@ func (t *Tracker) transition(e *event.Event, c *Change) {
 	if violation {
 		t.violations++
 	}
-	if ends(e) {
+	if e.Ends() {
 		live.Delete(e.GoID)
 		return
 	}
@@ -190,12 +190,6 @@ func underWay(read, from goruntime.Status) bool {
 // without a trace (Go 1.26+, runtime/mgcmark.go allGsSnapshotSortedForGC).
 func continues(last, from goruntime.Status) bool {
 	return last == from || last == goruntime.Leaked && from == goruntime.Waiting
-}
-
-// ends says whether the event is a goroutine's last. That of an extra M comes
-// back to life under its old goid when C calls Go again.
-func ends(e *event.Event) bool {
-	return e.To == goruntime.Dead && e.Via != event.ViaExtraM
 }
 
 func (t *Tracker) process(pid uint32) *goroutines {

@@ -180,7 +180,7 @@ func (f *Follower) transition(e *event.Event) error {
 		}
 		r.goid = 0
 	}
-	if e.To == goruntime.Dead && e.Via != event.ViaExtraM { // those of C threads keep their number
+	if e.Ends() {
 		f.live.Delete(e.GoID)
 		return nil
 	}

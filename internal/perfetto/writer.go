@@ -172,7 +172,7 @@ func (w *Writer) transition(e *event.Event, c *gstate.Change) {
 		w.wake(p, g, e, t)
 	}
 	switch {
-	case e.To == goruntime.Dead && e.Via != event.ViaExtraM:
+	case e.Ends():
 		w.occupy(p, g, e, t)
 		w.count(p, g, notCounted, t)
 		p.live.Delete(e.GoID)

@@ -66,7 +66,7 @@ func (r *Roster) process(pid uint32) *goid.Map[present] {
 
 func (r *Roster) transition(e *event.Event) {
 	p := r.process(e.PID)
-	if e.To == goruntime.Dead && e.Via != event.ViaExtraM {
+	if e.Ends() {
 		p.Delete(e.GoID)
 		return
 	}

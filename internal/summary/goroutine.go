@@ -87,7 +87,7 @@ func (s *Summary) transition(e *event.Event, c *gstate.Change) {
 	}
 	s.seenWith(p, g, e)
 	s.enter(p, g, e, to, goesOn)
-	if e.To == goruntime.Dead && e.Via != event.ViaExtraM {
+	if e.Ends() {
 		s.end(p, g)
 	}
 }

@@ -203,7 +203,7 @@ func (r *Recorder) transition(e *event.Event, c *gstate.Change) {
 	if e.GoID == r.watched {
 		r.note(e, c)
 	}
-	if e.To != goruntime.Dead || e.Via == event.ViaExtraM {
+	if !e.Ends() {
 		return
 	}
 	var site event.Location

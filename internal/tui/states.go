@@ -101,7 +101,7 @@ func (s *states) seed(e *event.Event) {
 }
 
 func (s *states) transition(e *event.Event) {
-	if e.To == goruntime.Dead && e.Via != event.ViaExtraM {
+	if e.Ends() {
 		s.live.Delete(e.GoID)
 		return
 	}
