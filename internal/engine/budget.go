@@ -42,6 +42,11 @@ const (
 	atLeast, atMost = 100 * time.Millisecond, 5 * time.Second
 	// LongestPause is how long a pause is until its end is told, with the time to notice it.
 	LongestPause = atMost + time.Second
+	// ripe is how much a pause earns at most before it ends, as the time in which that is earned. Each
+	// gap leaves states unknown, so few and long pauses are better; but a short trace is to have
+	// more than one piece. So it is less in the beginning: a part, youth, of the time since the trace began.
+	ripe  = window / 4
+	youth = 16
 	// soonest and latest bound the time to the next step.
 	soonest, latest = 5 * time.Millisecond, 50 * time.Millisecond
 	// worthwhile is the part of the cost from which on it helps to leave out stacks. Where
@@ -129,7 +134,8 @@ func (b *Budget) hopeless(earns float64) bool {
 // pausing is Step's verdict in a pause.
 func (b *Budget) pausing() Verdict {
 	waited := time.Duration(b.now - b.paused)
-	if waited < atLeast || b.credit < b.rate*float64(window)/4 && waited < atMost {
+	enough := b.rate * float64(min(ripe, time.Duration(b.now-b.start)/youth))
+	if waited < atLeast || b.credit < enough && waited < atMost {
 		return GoOn
 	}
 	b.paused, b.spends = 0, -1

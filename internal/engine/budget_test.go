@@ -29,7 +29,7 @@ func (s *simulation) spending() Spending {
 
 // run lets the budget decide for so long; it returns false when that gave up.
 func (s *simulation) run(b *Budget, d time.Duration) bool {
-	tracing := true
+	tracing := b.paused == 0
 	type moment struct {
 		now       int64
 		cost, cpu time.Duration
@@ -111,6 +111,24 @@ func TestBudget(t *testing.T) {
 				t.Errorf("%.3f in the worst second, the budget is %v", s.worst, tt.share)
 			}
 		})
+	}
+}
+
+// A trace of a second is in several pieces, of a program that is far too dear for more, and keeps
+// to its share. Later the pauses are fewer and longer.
+func TestBudgetBeginning(t *testing.T) {
+	for _, share := range []float64{0.05, 0.1, 0.25} {
+		b := NewBudget(share, false)
+		s := simulation{cpus: 2, dear: 0.9, now: 1}
+		s.run(b, time.Second)
+		pauses, most := s.pauses, 1.1*share
+		if cost := s.cost.Seconds() / s.cpu.Seconds(); pauses < 6 || cost > most || cost < share/2 {
+			t.Errorf("%v: %d pauses in the first second, cost %.3f", share, pauses, cost)
+		}
+		s.run(b, 9*time.Second)
+		if each := float64(s.pauses-pauses) / 9; each > 5 || s.worst > 1.5*share {
+			t.Errorf("%v: then %.1f pauses a second, %.3f in the worst second", share, each, s.worst)
+		}
 	}
 }
 
