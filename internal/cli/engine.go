@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"gopherscope/internal/elapsed"
 	"gopherscope/internal/engine"
 	"gopherscope/internal/engine/ebpf"
 	"gopherscope/internal/engine/inline"
@@ -97,8 +98,8 @@ func (s *session) advise() {
 	if err != nil || cost.NsPerUprobe < ns {
 		return
 	}
-	s.term.notef("note: --engine inline would work here: a change would cost the process some %.0f ns instead of %v",
-		ns, time.Duration(cost.NsPerUprobe).Round(100*time.Nanosecond))
+	s.term.notef("note: --engine inline would work here: a change would cost the process some %.0f ns instead of %s",
+		ns, elapsed.Text(time.Duration(cost.NsPerUprobe)))
 }
 
 // attach starts the engine.
@@ -117,7 +118,7 @@ func (s *session) attach() (engine.Engine, error) {
 			return nil, explainInline(err)
 		}
 		if pause, threads := eng.StopTime(); threads > 0 {
-			s.term.notef("attached: %d threads stopped for %v", threads, pause.Round(10*time.Microsecond))
+			s.term.notef("attached: %d threads stopped for %s", threads, elapsed.Text(pause))
 		}
 		return eng, nil
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"gopherscope/internal/elapsed"
 	"gopherscope/internal/event"
 	"gopherscope/internal/pprof"
 	"gopherscope/internal/profile"
@@ -175,7 +176,7 @@ func collect(ctx context.Context, t *terminal, src stream.Source, o *profileOpti
 // profileText is what a profile came to, in a sentence.
 func profileText(p *profile.Profile) string {
 	all, unknown := p.Total()
-	text := fmt.Sprintf("%s: %v of goroutine time", p.Kind, time.Duration(all).Round(time.Microsecond))
+	text := fmt.Sprintf("%s: %s of goroutine time", p.Kind, elapsed.Text(time.Duration(all)))
 	if p.Kind == profile.Created {
 		text = fmt.Sprintf("%s: %d goroutines", p.Kind, all)
 	}

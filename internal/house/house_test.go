@@ -46,6 +46,7 @@ var layers = map[string][]string{
 	"privilege":     {},
 	"ptrace":        {},
 	"goid":          {},
+	"elapsed":       {},
 	"gstate":        {"event", "goid", "goruntime"},
 	"seed":          {"dump", "event", "goruntime"},
 	"stream":        {"engine", "event"},
@@ -59,14 +60,14 @@ var layers = map[string][]string{
 	"engine/ebpf":   {"clock", "engine", "engine/probes", "event", "target", "process", "gobinary", "goruntime"},
 	"perf":          {"snapshot"},
 	"waiton":        {"dump", "target", "process", "goruntime"},
-	"report":        {"event", "gstate", "goruntime", "engine", "dump", "leaks", "stream", "summary"},
+	"report":        {"elapsed", "event", "gstate", "goruntime", "engine", "dump", "leaks", "stream", "summary"},
 	"dump":          {"goruntime"},
 	"pprof":         {"dump", "event", "goruntime", "profile"},
-	"profile":       {"event", "goid", "goruntime", "gstate", "stream"},
+	"profile":       {"elapsed", "event", "goid", "goruntime", "gstate", "stream"},
 	"cut":           {"engine", "event", "goid", "goruntime", "gstate", "stream"},
 	"perfetto":      {"engine", "event", "goid", "goruntime", "gstate", "stream"},
 	"leaks":         {"dump", "goruntime"},
-	"tui":           {"dump", "engine", "event", "goid", "goruntime", "gstate", "recording", "stream"},
+	"tui":           {"dump", "elapsed", "engine", "event", "goid", "goruntime", "gstate", "recording", "stream"},
 	"labels":        {"event", "goid", "goruntime"},
 	"summary":       {"event", "goid", "goruntime", "gstate"},
 	"trigger":       {"event", "gstate", "summary"},
@@ -86,7 +87,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that touch no system: functions of a stream of events.
-var pure = []string{"event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto", "cut", "gotrace", "labels", "recording", "summary", "trigger", "tui"}
+var pure = []string{"elapsed", "event", "goid", "gstate", "stream", "seed", "report", "goruntime", "dump", "pprof", "profile", "leaks", "perfetto", "cut", "gotrace", "labels", "recording", "summary", "trigger", "tui"}
 
 // system has the packages, with those below them, that touch a system.
 var system = []string{"os", "net", "syscall", "unsafe", "golang.org/x/sys"}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"gopherscope/internal/elapsed"
 	"gopherscope/internal/event"
 )
 
@@ -136,10 +137,10 @@ func (p *Profile) About() []string {
 		lines = append(lines, fmt.Sprintf("more than %d sets of pprof labels: the time with the others is without", maxLabelSets))
 	}
 	if p.Gaps > 0 {
-		lines = append(lines, fmt.Sprintf("nothing was traced for %v of %v", p.Gaps, p.Duration))
+		lines = append(lines, fmt.Sprintf("nothing was traced for %s of %s", elapsed.Text(p.Gaps), elapsed.Text(p.Duration)))
 	}
 	if p.Missed > 0 {
-		lines = append(lines, fmt.Sprintf("%d changes were missed: %v of goroutine time is in no sample", p.Missed, p.Unaccounted))
+		lines = append(lines, fmt.Sprintf("%d changes were missed: %s of goroutine time is in no sample", p.Missed, elapsed.Text(p.Unaccounted)))
 	}
 	return lines
 }

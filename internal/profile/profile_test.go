@@ -300,7 +300,7 @@ func TestGap(t *testing.T) {
 	if diff := cmp.Diff(want, rows(p)); diff != "" {
 		t.Errorf("samples (-want +got):\n%s", diff)
 	}
-	if p.Gaps != 300 || !strings.Contains(strings.Join(p.About(), "\n"), "nothing was traced for 300ns of 1µs") {
+	if p.Gaps != 300 || !strings.Contains(strings.Join(p.About(), "\n"), "nothing was traced for 300ns of 1.00µs") {
 		t.Errorf("gaps of %v: %q", p.Gaps, p.About())
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gopherscope/internal/dump"
+	"gopherscope/internal/elapsed"
 	"gopherscope/internal/goruntime"
 )
 
@@ -86,7 +87,7 @@ func (s *DumpSummary) Text() string {
 	if s.Err != nil {
 		b.WriteString("incomplete: ")
 	}
-	fmt.Fprintf(&b, "%s, %d of the runtime's own, in %s", plural(len(d.Goroutines), "goroutine"), c.system, round(d.Took))
+	fmt.Fprintf(&b, "%s, %d of the runtime's own, in %s", plural(len(d.Goroutines), "goroutine"), c.system, elapsed.Text(d.Took))
 	if s.Groups > 0 {
 		fmt.Fprintf(&b, "; %d shown in %s", s.Shown, plural(s.Groups, "group"))
 	} else {

@@ -222,7 +222,7 @@ func TestDumpSummaryText(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	d = &dump.Dump{Goroutines: d.Goroutines[:1], Took: time.Second, HasStacks: true}
-	want = "1 goroutine, 0 of the runtime's own, in 1s; 1 shown in 1 group; 0 torn; 1 running without a stack: its thread was not seen in Go code"
+	want = "1 goroutine, 0 of the runtime's own, in 1.00s; 1 shown in 1 group; 0 torn; 1 running without a stack: its thread was not seen in Go code"
 	if got := (&DumpSummary{Dump: d, Shown: 1, Groups: 1}).Text(); got != want {
 		t.Errorf("core file:\ngot  %s\nwant %s", got, want)
 	}

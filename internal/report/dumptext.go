@@ -59,7 +59,7 @@ func (t *dumpText) Group(gr *dump.Group) error {
 	b = append(b, ']')
 	if gr.Wait >= time.Second {
 		b = append(b, ", the longest for "...)
-		b = append(b, gr.Wait.Truncate(time.Second).String()...)
+		b = append(b, wholeSeconds(gr.Wait)...)
 		b = append(b, " or more"...)
 	}
 	b = append(appendGoIDs(append(b, ", "...), gr.IDs, gr.Count), ":\n"...)

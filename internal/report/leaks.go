@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gopherscope/internal/dump"
+	"gopherscope/internal/elapsed"
 	"gopherscope/internal/leaks"
 )
 
@@ -159,13 +160,18 @@ func (t *leaksText) Summary(s *LeaksSummary) error {
 	return t.line(append(b, '\n'))
 }
 
-// seconds is a duration as people need it here.
+// seconds is a duration for which a tenth of a second makes a difference only if it is short.
 func seconds(d time.Duration) string {
-	switch {
-	case d >= 10*time.Second:
-		return d.Round(time.Second).String()
-	case d >= time.Second:
-		return d.Round(100 * time.Millisecond).String()
+	if d < 10*time.Second {
+		return elapsed.Text(d)
 	}
-	return round(d).String()
+	return wholeSeconds(d.Round(time.Second))
+}
+
+// wholeSeconds is d without what is left over.
+func wholeSeconds(d time.Duration) string {
+	if d < time.Minute {
+		return d.Truncate(time.Second).String()
+	}
+	return elapsed.Text(d)
 }

@@ -158,7 +158,7 @@ func TestSummary(t *testing.T) {
 		Cost:      engine.NewCost(engine.Hits{Uprobes: 12000, Syscalls: 400}, 5000, 150, 0),
 		TargetCPU: time.Second,
 	}
-	want := "12345 events of 34 goroutines in 5.003s, 8 lost (7 ring full, 1 memory not readable), 0 violations; cost the target about 60.06ms of CPU, 6.0 % of what it used"
+	want := "12345 events of 34 goroutines in 5.00s, 8 lost (7 ring full, 1 memory not readable), 0 violations; cost the target about 60.1ms of CPU, 6.0 % of what it used"
 	if got := s.Text(); got != want {
 		t.Errorf("text\n got %s\nwant %s", got, want)
 	}
@@ -173,18 +173,8 @@ func TestSummary(t *testing.T) {
 		t.Errorf("JSON\n got %s\nwant %s", got, wantJSON)
 	}
 	s.TargetCPU, s.Cost = 0, engine.Cost{}
-	if got, want := s.Text(), "12345 events of 34 goroutines in 5.003s, 8 lost (7 ring full, 1 memory not readable), 0 violations"; got != want {
+	if got, want := s.Text(), "12345 events of 34 goroutines in 5.00s, 8 lost (7 ring full, 1 memory not readable), 0 violations"; got != want {
 		t.Errorf("text with nothing measured\n got %s\nwant %s", got, want)
-	}
-}
-
-func TestAppendDuration(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		0: "0ns", 812: "812ns", 1000: "1.00µs", 41_234: "41.2µs", 999_999: "1000.0µs", 3_410_000_000: "3.41s", 90 * time.Minute: "1.50h",
-	} {
-		if got := string(appendDuration(nil, d)); got != want {
-			t.Errorf("%d ns: %s, want %s", d, got, want)
-		}
 	}
 }
 

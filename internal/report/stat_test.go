@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -176,5 +177,22 @@ func TestSince(t *testing.T) {
 	}
 	if got := Since(stream.Totals{}, before); got.TargetCPU != 0 || got.Cost.Total != 0 {
 		t.Errorf("what is not known any more: %+v", got)
+	}
+}
+
+// TestLongTimes wants times of minutes and hours in a table as a clock has them.
+func TestLongTimes(t *testing.T) {
+	s := &Stat{Page: &summary.Page{Begin: 1, End: 1 + int64(2*time.Hour)}, Info: &stream.Info{}, Top: 1}
+	s.States[summary.Waiting].Time = 326_400 * time.Millisecond
+	s.Lived = 125 * time.Minute
+	var out bytes.Buffer
+	w := NewStatText(&out)
+	if err := errors.Join(w.Page(s), w.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"  2h00m\n", "of 2h05m in all", "\n  5m26s "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, &out)
+		}
 	}
 }

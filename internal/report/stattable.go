@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"gopherscope/internal/elapsed"
 	"gopherscope/internal/event"
 	"gopherscope/internal/summary"
 )
@@ -48,12 +49,12 @@ func appendTable(b []byte, header []string, rows [][]string, texts int) []byte {
 	return b
 }
 
-// shortDuration is d with three or four digits, "-" if there is none.
+// shortDuration is d, "-" if there is none.
 func shortDuration(d time.Duration, known bool) string {
 	if !known {
 		return "-"
 	}
-	return string(appendDuration(nil, d))
+	return elapsed.Text(d)
 }
 
 // bounded is d, marked if it is a lower bound.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"gopherscope/internal/elapsed"
 	"gopherscope/internal/summary"
 )
 
@@ -70,13 +71,13 @@ func appendStatHeader(b []byte, s *Stat) []byte {
 	if i.Procs > 0 {
 		who = append(who, "GOMAXPROCS "+strconv.Itoa(i.Procs))
 	}
-	who = append(who, "engine "+printable(i.Engine), round(s.duration()).String())
+	who = append(who, "engine "+printable(i.Engine), elapsed.Text(s.duration()))
 	b = append(append(b, strings.Join(who, "  ")...), '\n')
 	b = fmt.Appendf(b, "goroutines: %d alive; %d were there before, %d created (%s/s), %d ended (%s/s)\n", s.Alive, s.Seeded,
 		s.Created, rateText(s.perSecond(s.Created)), s.Ended, rateText(s.perSecond(s.Ended)))
 	b = fmt.Appendf(b, "events: %d (%s/s), %s, %d violations", s.Events, rateText(s.perSecond(s.Events)), lostText(s.Totals.Lost), s.Violations)
 	if s.Untraced > 0 {
-		b = fmt.Appendf(b, ", not traced for %s to spare the target", round(s.Untraced))
+		b = fmt.Appendf(b, ", not traced for %s to spare the target", elapsed.Text(s.Untraced))
 	}
 	cost := s.summary().costText()
 	if cost == "" {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"gopherscope/internal/elapsed"
 	"gopherscope/internal/engine"
 )
 
@@ -39,12 +40,12 @@ func (s *Summary) share() (v float64, ok bool) {
 func (s *Summary) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s of %s in %s, %s, %s", plural(int(s.Events), "event"), plural(int(s.Goroutines), "goroutine"),
-		round(s.Duration), lostText(s.Lost), plural(int(s.Violations), "violation"))
+		elapsed.Text(s.Duration), lostText(s.Lost), plural(int(s.Violations), "violation"))
 	if text := noStackText(s.NoStack); text != "" {
 		b.WriteString("; " + text)
 	}
 	if s.Gaps > 0 {
-		fmt.Fprintf(&b, "; paused %s, for %s, to spare the target", plural(int(s.Gaps), "time"), round(s.Paused))
+		fmt.Fprintf(&b, "; paused %s, for %s, to spare the target", plural(int(s.Gaps), "time"), elapsed.Text(s.Paused))
 	}
 	if cost := s.costText(); cost != "" {
 		b.WriteString("; cost the target " + cost)
@@ -69,7 +70,7 @@ func (s *Summary) costText() string {
 	if s.Cost.NsPerUprobe == 0 && s.Cost.NsPerSyscall == 0 && s.Cost.NsPerInline == 0 {
 		return ""
 	}
-	text := "about " + round(s.Cost.Total).String() + " of CPU"
+	text := "about " + elapsed.Text(s.Cost.Total) + " of CPU"
 	if share, ok := s.share(); ok {
 		text += fmt.Sprintf(", %.1f %% of what it used", 100*share)
 	}
@@ -97,19 +98,6 @@ func lostText(l engine.Lost) string {
 		}
 	}
 	return fmt.Sprintf("%d lost (%s)", l.Total(), strings.Join(causes, ", "))
-}
-
-// round shortens a duration to what a reader can use: three or four digits.
-func round(d time.Duration) time.Duration {
-	switch {
-	case d >= time.Second:
-		return d.Round(time.Millisecond)
-	case d >= time.Millisecond:
-		return d.Round(10 * time.Microsecond)
-	case d >= time.Microsecond:
-		return d.Round(10 * time.Nanosecond)
-	}
-	return d
 }
 
 // jsonSummary is the summary's JSON form; the order of the keys is the order in

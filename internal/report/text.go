@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"gopherscope/internal/elapsed"
 	"gopherscope/internal/event"
 	"gopherscope/internal/goruntime"
 	"gopherscope/internal/gstate"
@@ -108,7 +109,7 @@ func appendFor(b []byte, c *gstate.Change) []byte {
 	if c.ForAtLeast {
 		b = append(b, '>')
 	}
-	return appendDuration(b, c.For)
+	return elapsed.Append(b, c.For)
 }
 
 func appendP(b []byte, p int32) []byte {
@@ -120,7 +121,7 @@ func appendP(b []byte, p int32) []byte {
 
 func appendProcessEvent(b []byte, e *event.Event) []byte {
 	if e.Kind == event.Gap {
-		b = appendDuration(append(b, "gap of "...), time.Duration(e.Time-e.Since))
+		b = elapsed.Append(append(b, "gap of "...), time.Duration(e.Time-e.Since))
 		return append(b, ": nothing was traced, to spare the process\n"...)
 	}
 	b = append(b, "process "...)
@@ -205,25 +206,6 @@ func appendBirth(b []byte, birth *event.Birth) []byte {
 		b = append(b, printable(birth.Start.Func)...)
 	}
 	return b
-}
-
-// appendDuration appends d with three or four digits: 812ns, 41.2µs, 3.41s.
-func appendDuration(b []byte, d time.Duration) []byte {
-	for _, u := range []struct {
-		unit time.Duration
-		name string
-	}{{time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}, {time.Millisecond, "ms"}, {time.Microsecond, "µs"}} {
-		if d < u.unit {
-			continue
-		}
-		v := float64(d) / float64(u.unit)
-		digits := 2
-		if v >= 10 {
-			digits = 1
-		}
-		return append(strconv.AppendFloat(b, v, 'f', digits, 64), u.name...)
-	}
-	return append(strconv.AppendInt(b, int64(d), 10), "ns"...)
 }
 
 // printable returns s with every character that could control a terminal

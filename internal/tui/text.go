@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/charmbracelet/x/ansi"
+
+	"gopherscope/internal/elapsed"
 )
 
 // glyphs are the characters that a locale can show.
@@ -98,12 +100,8 @@ func duration(d time.Duration) string {
 		return digits(float64(d)/1e6) + "ms"
 	case d < time.Minute:
 		return digits(d.Seconds()) + "s"
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
-	case d < 100*time.Hour:
-		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
 	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
+	return elapsed.Text(d)
 }
 
 // digits is a number below 1000 with three digits, without making it 1000.
