@@ -27,10 +27,7 @@ import (
 type costMeter struct {
 	uprobes, tracepoints []*ebpf.Program
 	timer                *stackTimer // nil without stacks
-
-	done   chan struct{} // closed when trap and err are set
-	trapNs float64
-	err    error
+	trap                 *trapMeter  // which is done
 
 	mu    sync.Mutex
 	stats io.Closer // nil when the kernel's measurement is off
@@ -40,8 +37,27 @@ type costMeter struct {
 // statsWindow is how long the kernel measures the programs' run time.
 const statsWindow = 500 * time.Millisecond
 
-func startCostMeter(uprobes, tracepoints []*ebpf.Program, multi bool, timer *stackTimer) *costMeter {
-	m := &costMeter{uprobes: uprobes, tracepoints: tracepoints, timer: timer, done: make(chan struct{})}
+// trapMeter measures the trap, while other things are made ready.
+type trapMeter struct {
+	done chan struct{} // closed when ns and err are set
+	ns   float64
+	err  error
+}
+
+func startTrapMeter(multi bool) *trapMeter {
+	m := &trapMeter{done: make(chan struct{})}
+	go func() {
+		defer close(m.done)
+		m.ns, m.err = trapCost(multi)
+	}()
+	return m
+}
+
+// wait returns when the trap is measured, or could not be.
+func (m *trapMeter) wait() { <-m.done }
+
+func startCostMeter(uprobes, tracepoints []*ebpf.Program, trap *trapMeter, timer *stackTimer) *costMeter {
+	m := &costMeter{uprobes: uprobes, tracepoints: tracepoints, trap: trap, timer: timer}
 	// Without permission for it (CAP_SYS_ADMIN) the programs count as free: they
 	// take a tenth of what the trap does.
 	if stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME)); err == nil {
@@ -49,10 +65,6 @@ func startCostMeter(uprobes, tracepoints []*ebpf.Program, multi bool, timer *sta
 	}
 	timer.switchTo(true)
 	m.end = time.AfterFunc(statsWindow, m.stopStats)
-	go func() {
-		defer close(m.done)
-		m.trapNs, m.err = trapCost(multi)
-	}()
 	return m
 }
 
@@ -76,16 +88,15 @@ type prices struct {
 
 // measured is what was found out so far.
 func (m *costMeter) measured() (prices, error) {
-	<-m.done
-	if m.err != nil {
-		return prices{}, m.err
+	if m.trap.err != nil {
+		return prices{}, m.trap.err
 	}
 	s, err := m.timer.read()
 	if err != nil {
 		return prices{}, err
 	}
 	return prices{
-		uprobe:  m.trapNs + runtimeNs(m.uprobes, s.inUprobes),
+		uprobe:  m.trap.ns + runtimeNs(m.uprobes, s.inUprobes),
 		syscall: runtimeNs(m.tracepoints, s.inTracepoints),
 		stack:   s.each,
 	}, nil
@@ -156,7 +167,6 @@ func runtimeNs(progs []*ebpf.Program, stacks uint64) float64 {
 
 // Close ends the measurement.
 func (m *costMeter) Close() {
-	<-m.done
 	m.end.Stop()
 	m.stopStats()
 }

@@ -98,6 +98,8 @@ func Start(t *target.Target, opts *Options) (*Engine, error) {
 }
 
 func (e *Engine) start(t *target.Target, opts *Options) error {
+	trap := startTrapMeter(e.multi)
+	defer trap.wait() // also after an error: it has a probe on this process
 	if err := e.load(t, e.multi, opts); err != nil {
 		return err
 	}
@@ -114,10 +116,12 @@ func (e *Engine) start(t *target.Target, opts *Options) error {
 	if e.exe, err = openExe(t); err != nil {
 		return err
 	}
+	// Without a price there is no budget: so it is known before the target takes the first trap.
+	trap.wait()
 	if err := e.probes.attach(&e.objs, t, e.exe, e.sites, e.multi); err != nil {
 		return err
 	}
-	e.cost = startCostMeter(e.uprobePrograms(), e.tracepointPrograms(), e.multi, e.stackTimer(opts))
+	e.cost = startCostMeter(e.uprobePrograms(), e.tracepointPrograms(), trap, e.stackTimer(opts))
 	return e.enable(1)
 }
 
@@ -421,14 +425,13 @@ func (e *Engine) tracepointPrograms() []*ebpf.Program {
 	return []*ebpf.Program{e.objs.OnSysEnter, e.objs.OnSysExit, e.objs.OnExec}
 }
 
-// Cost implements engine.Engine. It waits for the calibration, a few tens of
-// milliseconds after Start, to finish.
+// Cost implements engine.Engine.
 func (e *Engine) Cost() (engine.Cost, error) {
-	stats, err := e.Stats()
+	p, err := e.cost.measured()
 	if err != nil {
 		return engine.Cost{}, err
 	}
-	p, err := e.cost.measured()
+	stats, err := e.Stats()
 	if err != nil {
 		return engine.Cost{}, err
 	}
