@@ -245,10 +245,14 @@ func (p *Replay) tick(now int64) (tick, error) {
 	return t, err
 }
 
+// manyTicks is how many ticks are kept at most while nothing happens: far more than there are in the
+// longest pause.
+const manyTicks = 4096
+
 // paused says since when the trace paused at a moment up to which everything was taken; 0
 // if it did not. The Gap comes at the end of a pause, and no event before.
 func (p *Replay) paused(at int64) (int64, error) {
-	for len(p.early) == 0 && !p.over {
+	for len(p.early) == 0 && !p.over && p.ticked-at < int64(engine.LongestPause) && len(p.ticks) < manyTicks {
 		if err := p.pull(); err != nil {
 			return 0, err
 		}
@@ -310,9 +314,12 @@ func (p *Replay) event(e *event.Event) {
 func (p *Replay) pull() error {
 	now, ok := p.next()
 	if ok {
+		p.ticked = max(p.ticked, now)
+		if now < p.limit {
+			return nil // it is passed
+		}
 		t, err := p.tick(now)
 		p.ticks = append(p.ticks, t)
-		p.ticked = max(p.ticked, now)
 		return err
 	}
 	p.over = true

@@ -462,6 +462,40 @@ func TestReplayMemory(t *testing.T) {
 	}
 }
 
+// TestReplayRest: ticks of a process that is at rest for hours take no memory, wherever one goes.
+func TestReplayRest(t *testing.T) {
+	l := newLife(6)
+	var file bytes.Buffer
+	w, err := recording.NewWriter(&file, l, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := lifeBegin + int64(3*time.Hour)
+	for ; l.now < end; l.now += 50e6 {
+		if (l.now-lifeBegin)%int64(time.Hour) == 0 {
+			e := l.next(3)
+			if err := w.Event(&e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Tick(l.now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p := openReplay(t, file.Bytes(), time.Second, minCheckpointStep)
+	for _, at := range []int64{lifeBegin + int64(30*time.Minute), end, lifeBegin + int64(90*time.Minute)} {
+		if _, err := p.Sample(Want{At: at}); err != nil {
+			t.Fatal(err)
+		}
+		if n := cap(p.ticks); n > 2*manyTicks {
+			t.Errorf("at %v there is room for %d ticks", time.Duration(at-lifeBegin), n)
+		}
+	}
+}
+
 func heapInUse() int64 {
 	runtime.GC()
 	var m runtime.MemStats
