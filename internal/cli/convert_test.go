@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ func TestMoment(t *testing.T) {
 		{"15:00:00", "14:59:00", -time.Minute},
 		{"23:59:58", "00:00:01", 3 * time.Second},
 		{"00:00:01", "23:59:59", 24*time.Hour - 3*time.Second},
+		{"15:00:00", "2562047h47m", time.Duration(math.MaxInt64 - begin)}, // 292 years
 	} {
 		start, err := time.ParseInLocation(time.DateTime, "2026-11-24 "+tt.start, time.Local)
 		if err != nil {

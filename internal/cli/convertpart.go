@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"math"
 	"regexp"
 	"strings"
 	"time"
@@ -92,7 +93,7 @@ func (m moment) in(src stream.Source) int64 {
 		return 0
 	}
 	if !m.clock {
-		return info.Begin + int64(m.since)
+		return later(info.Begin, m.since)
 	}
 	begin := time.Unix(0, info.Wall)
 	hour, minute, second := int(m.since/time.Hour), int(m.since%time.Hour/time.Minute), int(m.since%time.Minute/time.Second)
@@ -103,4 +104,13 @@ func (m moment) in(src stream.Source) int64 {
 	mono := info.Begin + int64(at.Sub(begin))
 	// The wall clock may have been set meanwhile.
 	return mono + at.UnixNano() - src.Wall(mono)
+}
+
+// later is the moment, by CLOCK_MONOTONIC in ns, that is d after another; the last one that there is
+// if it would be after that.
+func later(mono int64, d time.Duration) int64 {
+	if mono > math.MaxInt64-int64(d) {
+		return math.MaxInt64
+	}
+	return mono + int64(d)
 }

@@ -189,7 +189,7 @@ func (f *flight) tick(now int64) error {
 		return err
 	}
 	if f.file != nil && now >= f.until {
-		f.cool = now + int64(f.opts.flight.coolDown)
+		f.cool = later(now, f.opts.flight.coolDown)
 		if err := f.end(); err != nil {
 			return err
 		}
@@ -238,7 +238,7 @@ func (f *flight) happened(why *recording.Note) error {
 		return createError("create recording", err)
 	}
 	f.files.made++
-	f.file, f.name, f.until = file, name, why.Time+int64(f.opts.flight.after)
+	f.file, f.name, f.until = file, name, later(why.Time, f.opts.flight.after)
 	if err := f.written(f.keep.Begin(file, why)); err != nil {
 		return err
 	}

@@ -94,7 +94,7 @@ func openRecording(t *terminal, path string, o engineOptions, duration time.Dura
 		return nil, s.explain(err)
 	}
 	if duration > 0 {
-		s.end = s.Info().Begin + int64(duration)
+		s.end = later(s.Info().Begin, duration)
 	}
 	if o.stacks && !s.Info().Stacks {
 		t.notef("note: there are no stacks in %s: it was recorded without --stacks", s.name)
