@@ -149,3 +149,24 @@ func haveUprobeMulti() bool {
 	}
 	return errors.Is(err, unix.EINVAL)
 }
+
+// maySleep says whether the kernel takes programs of uprobes that may sleep (Linux 6.0): those
+// wait for a page of the target's that is not in memory just now. Without, the change is lost
+// and counted.
+func maySleep(multi bool) bool {
+	spec := &ebpf.ProgramSpec{
+		Type:          ebpf.Kprobe,
+		Instructions:  asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+		License:       "MIT",
+		Flags:         unix.BPF_F_SLEEPABLE,
+		KernelVersion: anyKernel,
+	}
+	if multi {
+		spec.AttachType = ebpf.AttachTraceUprobeMulti
+	}
+	prog, err := ebpf.NewProgram(spec)
+	if err != nil {
+		return false
+	}
+	return prog.Close() == nil
+}

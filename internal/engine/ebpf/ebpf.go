@@ -148,11 +148,19 @@ func (e *Engine) load(t *target.Target, multi bool, opts *Options) error {
 		}
 	}
 	spec.Maps["events"].MaxEntries = ringSize(opts.RingBytes)
-	if multi {
-		for _, p := range spec.Programs {
-			if p.Type == ebpf.Kprobe {
-				p.AttachType = ebpf.AttachTraceUprobeMulti
-			}
+	sleep := maySleep(multi)
+	if err := spec.Variables["may_sleep"].Set(sleep); err != nil {
+		return fmt.Errorf("internal error: set may_sleep: %w", err)
+	}
+	for _, p := range spec.Programs {
+		if p.Type != ebpf.Kprobe {
+			continue
+		}
+		if multi {
+			p.AttachType = ebpf.AttachTraceUprobeMulti
+		}
+		if sleep {
+			p.Flags |= unix.BPF_F_SLEEPABLE
 		}
 	}
 	if err := spec.LoadAndAssign(&e.objs, nil); err != nil {

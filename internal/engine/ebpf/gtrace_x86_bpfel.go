@@ -42,6 +42,7 @@ const (
 	gtraceKindKIND_BIRTH        gtraceKind = 4
 	gtraceKindKIND_BIRTH_PARKED gtraceKind = 5
 	gtraceKindKIND_EXEC         gtraceKind = 6
+	gtraceKindKIND_RETURN       gtraceKind = 7
 )
 
 type gtraceRuntimeLayout struct {
@@ -103,6 +104,7 @@ const (
 	gtraceVarEnabled      = "enabled"
 	gtraceVarKinds        = "kinds"
 	gtraceVarLayout       = "layout"
+	gtraceVarMaySleep     = "may_sleep"
 	gtraceVarRecords      = "records"
 	gtraceVarScope        = "scope"
 	gtraceVarStackRecords = "stack_records"
@@ -181,6 +183,7 @@ type gtraceVariableSpecs struct {
 	Enabled      *ebpf.VariableSpec `ebpf:"enabled"`
 	Kinds        *ebpf.VariableSpec `ebpf:"kinds"`
 	Layout       *ebpf.VariableSpec `ebpf:"layout"`
+	MaySleep     *ebpf.VariableSpec `ebpf:"may_sleep"`
 	Records      *ebpf.VariableSpec `ebpf:"records"`
 	Scope        *ebpf.VariableSpec `ebpf:"scope"`
 	StackRecords *ebpf.VariableSpec `ebpf:"stack_records"`
@@ -233,6 +236,7 @@ type gtraceVariables struct {
 	Enabled      *ebpf.Variable `ebpf:"enabled"`
 	Kinds        *ebpf.Variable `ebpf:"kinds"`
 	Layout       *ebpf.Variable `ebpf:"layout"`
+	MaySleep     *ebpf.Variable `ebpf:"may_sleep"`
 	Records      *ebpf.Variable `ebpf:"records"`
 	Scope        *ebpf.Variable `ebpf:"scope"`
 	StackRecords *ebpf.Variable `ebpf:"stack_records"`

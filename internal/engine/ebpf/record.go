@@ -27,8 +27,9 @@ type record struct {
 	tgid  uint32
 	m     uint32
 
-	from, to, reason uint8 // KIND_CHANGE, KIND_ATTEMPT, KIND_SYSCALL
-	gopc, startpc    int32 // KIND_BIRTH, KIND_BIRTH_PARKED
+	from, to, reason uint8  // KIND_CHANGE, KIND_ATTEMPT, KIND_SYSCALL
+	sp               uint32 // KIND_SYSCALL, KIND_RETURN
+	gopc, startpc    int32  // KIND_BIRTH, KIND_BIRTH_PARKED
 
 	stack uint64 // key of the stack; 0 if there is none
 }
@@ -55,6 +56,7 @@ func (r *record) decode(b []byte) bool {
 	r.tgid = le.Uint32(b[32:])
 	r.m = le.Uint32(b[36:])
 	r.from, r.to, r.reason = b[40], b[41], b[42]
+	r.sp = le.Uint32(b[44:])
 	r.gopc = int32(le.Uint32(b[40:]))
 	r.startpc = int32(le.Uint32(b[44:]))
 	return true
@@ -68,7 +70,7 @@ func (r *record) general(sites []probes.Site) probes.Record {
 		Time: int64(r.time), GoID: r.goid, Other: r.other, M: int64(r.m),
 	}
 	if r.kind != gtraceKindKIND_BIRTH && r.kind != gtraceKindKIND_BIRTH_PARKED {
-		g.From, g.To, g.Reason = goruntime.Status(r.from), goruntime.Status(r.to), r.reason
+		g.From, g.To, g.Reason, g.SP = goruntime.Status(r.from), goruntime.Status(r.to), r.reason, r.sp
 		return g
 	}
 	pc := sites[r.site].PC

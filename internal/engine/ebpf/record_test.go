@@ -41,7 +41,7 @@ func TestRecordLayout(t *testing.T) {
 		"pad":     nil,
 		"gopc":    func(r *record) uint64 { return uint64(uint32(r.gopc)) },
 		"startpc": func(r *record) uint64 { return uint64(uint32(r.startpc)) },
-		"unused":  nil,
+		"sp":      func(r *record) uint64 { return uint64(r.sp) },
 	}
 	seen := map[string]bool{}
 	var walk func(members []btf.Member, base uint32)
@@ -142,6 +142,7 @@ func TestKinds(t *testing.T) {
 		gtraceKindKIND_BIRTH:        probes.Birth,
 		gtraceKindKIND_BIRTH_PARKED: probes.BirthParked,
 		gtraceKindKIND_EXEC:         probes.Exec,
+		gtraceKindKIND_RETURN:       probes.Return,
 	} {
 		if uint8(c) != uint8(general) {
 			t.Errorf("%v is %d in C, %d in Go", c, c, general)

@@ -18,6 +18,7 @@ const (
 	Birth       Kind = 4 // a goroutine comes to life, runnable
 	BirthParked Kind = 5 // the same, but waiting: a coroutine
 	Exec        Kind = 6 // the process executes another program: all goroutines are gone
+	Return      Kind = 7 // a thread leaves a system call; GoID is not known, see Sequencer
 )
 
 // Record is one hit of a probe: plain data.
@@ -32,6 +33,7 @@ type Record struct {
 	GoID     uint64
 	Other    uint64 // the waker or, of a birth, the parent; 0 when there is none
 	M        int64  // m.id
+	SP       uint32 // Syscall, Return: low half of the thread's stack pointer
 
 	Stack         uint32 // the engine's number of the stack; 0 when there is none
 	GoPC, StartPC uint64 // of a birth: return address of the go statement, and start function, as linked; 0 unknown

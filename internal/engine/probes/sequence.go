@@ -17,6 +17,9 @@ import (
 //   - Attempted precedes a compare-and-swap that another thread can win, and
 //     then reports itself. It is dropped unless the goroutine is in the state
 //     that it leaves.
+//   - Return comes when the goroutine's memory was not readable. It is the end of the call
+//     that its thread has entered last, if the stack pointer is the same: a signal handler,
+//     whose calls come in between, is on another stack. It is dropped if there is none.
 //
 // Every other record is a change, and is passed on even when it contradicts the
 // last status: gstate counts that as a violation.
@@ -28,6 +31,7 @@ type Sequencer struct {
 	last    map[uint32]*statuses      // by process
 	tgid    uint32                    // the process of the last record, and
 	current *statuses                 // its goroutines: mostly there is only one
+	calls   goid.Map[call]            // the last system call that was entered, by thread
 	places  map[uint64]event.Location // by linked pc of a go statement
 	starts  map[uint64]event.Location // by linked start pc
 	ev      event.Event
@@ -35,6 +39,13 @@ type Sequencer struct {
 
 // statuses are the last statuses of one process's goroutines, by goid.
 type statuses = goid.Map[goruntime.Status]
+
+// call is a system call as a thread has entered it.
+type call struct {
+	goid    uint64
+	m       int64
+	pid, sp uint32
+}
 
 // NewSequencer makes the sequencer of a trace. reasons are the wait reasons of the
 // binary, by number.
@@ -59,6 +70,9 @@ func NewSequencer(sites []Site, reasons []string, bin *gobinary.File) *Sequencer
 func (s *Sequencer) Event(r *Record) *event.Event {
 	// Field by field: of a composite literal the compiler makes small stores and then
 	// copies 16 bytes at a time, for which the CPU has to wait.
+	if r.Kind == Return && !s.returns(r) {
+		return nil
+	}
 	e := &s.ev
 	e.Kind, e.Time, e.PID, e.TID, e.GoID, e.M, e.P = event.Transition, r.Time, r.PID, r.TID, r.GoID, r.M, r.P
 	e.Fake, e.Reason, e.Waker, e.Stack = false, "", 0, r.Stack
@@ -109,6 +123,7 @@ func (s *Sequencer) Forget(tgid uint32) {
 func (s *Sequencer) ForgetAll() {
 	clear(s.last)
 	s.current = nil
+	s.calls = goid.Map[call]{}
 }
 
 // Seed notes the state of a goroutine that was there before. In a system call it
@@ -145,6 +160,9 @@ func (s *Sequencer) change(e *event.Event, r *Record) {
 	}
 	if r.Site == NoSite {
 		e.Via = event.ViaSyscall
+		if e.To == goruntime.Syscall {
+			*s.calls.Put(uint64(r.TID)) = call{goid: r.GoID, m: r.M, pid: r.PID, sp: r.SP}
+		}
 		return
 	}
 	site := &s.sites[r.Site]
@@ -158,6 +176,17 @@ func (s *Sequencer) change(e *event.Event, r *Record) {
 		}
 		e.Reason, e.Fake = reason, fake
 	}
+}
+
+// returns fills in who it is that returns, if it is known.
+func (s *Sequencer) returns(r *Record) bool {
+	c := s.calls.Get(uint64(r.TID))
+	if c == nil || c.pid != r.PID || c.sp != r.SP {
+		return false
+	}
+	r.GoID, r.M = c.goid, c.m
+	last := s.process(r.PID).Get(r.GoID)
+	return last != nil && *last == r.From
 }
 
 // refine tells apart what one function does for several causes.

@@ -161,6 +161,42 @@ func TestSequenceSeed(t *testing.T) {
 	}
 }
 
+// TestReturn: the end of a system call of whose goroutine only the thread is known.
+func TestReturn(t *testing.T) {
+	enter := Record{Kind: Syscall, Site: NoSite, GoID: 7, M: 2, PID: 3, TID: 5, SP: 64, From: 2, To: 3}
+	leave := Record{Kind: Syscall, Site: NoSite, GoID: 7, M: 2, PID: 3, TID: 5, SP: 64, From: 3, To: 2}
+	back := Record{Kind: Return, Site: NoSite, P: -1, PID: 3, TID: 5, SP: 64, From: 3, To: 2}
+	otherThread, otherStack, otherProcess := back, back, back
+	otherThread.TID, otherStack.SP, otherProcess.PID = 6, 128, 4
+	for _, tt := range []struct {
+		name   string
+		before []Record
+		last   Record
+		event  bool
+	}{
+		{"of the call that the thread has entered", []Record{enter}, back, true},
+		{"of one that is over", []Record{enter, leave}, back, false},
+		{"twice", []Record{enter, back}, back, false},
+		{"of none", nil, back, false},
+		{"of another thread", []Record{enter}, otherThread, false},
+		{"in a signal handler", []Record{enter}, otherStack, false},
+		{"of another process", []Record{enter}, otherProcess, false},
+		{"after another program was executed", []Record{enter, {Kind: Exec, PID: 3, TID: 5}}, back, false},
+	} {
+		s := testSequencer()
+		for _, r := range tt.before {
+			s.Event(&r)
+		}
+		got := s.Event(&tt.last)
+		if (got != nil) != tt.event {
+			t.Errorf("%s: event %+v", tt.name, got)
+		}
+		if got != nil && (got.GoID != 7 || got.M != 2 || got.P != -1 || got.From != goruntime.Syscall || got.To != goruntime.Running || got.Via != event.ViaSyscall) {
+			t.Errorf("%s: event %+v", tt.name, got)
+		}
+	}
+}
+
 func TestBaseName(t *testing.T) {
 	for in, want := range map[string]string{
 		"runtime.ready":                                     "ready",

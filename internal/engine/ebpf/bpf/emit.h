@@ -11,14 +11,43 @@
 
 #include "trace.h"
 
-// Fills what every record has: who, when, on which M and P. m may be 0. A thread
-// that has entered a system call holds no P before Go 1.26; use_oldp takes the
-// one that it held.
-INLINE void fill(struct record *r, u8 kind, u8 site, struct thread t, u64 goid, u64 m, u8 use_oldp)
+// A goroutine that stands at a system call.
+struct call {
+	u64 g;
+	u64 goid;
+	u64 m;
+	u64 sp; // the thread's
+};
+
+// Who makes a change.
+struct maker {
+	u32 m;
+	s16 p;
+};
+
+// The maker whose M is at address m, which may be 0. A thread that has entered a
+// system call holds no P before Go 1.26; use_oldp takes the one that it held. All is
+// read before there is room for the record, since nobody can read the ring beyond a record
+// that waits for memory.
+INLINE struct maker maker_of(u64 m, u8 use_oldp, enum where where)
 {
 	u64 id = 0, p = 0;
 	s32 pid = -1;
 
+	if (m) {
+		READ(where, &id, m + layout.m_id);
+		READ(where, &p, m + layout.m_p);
+		if (!p && use_oldp)
+			READ(where, &p, m + layout.m_oldp);
+		if (p)
+			READ(where, &pid, p + layout.p_id);
+	}
+	return (struct maker){.m = (u32)id, .p = (s16)pid};
+}
+
+// Fills what every record has.
+INLINE void fill(struct record *r, u8 kind, u8 site, struct thread t, u64 goid, struct maker by)
+{
 	r->kind = kind;
 	r->site = site;
 	r->tid = t.tid;
@@ -26,26 +55,18 @@ INLINE void fill(struct record *r, u8 kind, u8 site, struct thread t, u64 goid, 
 	r->time = bpf_ktime_get_ns();
 	r->goid = goid;
 	r->other = 0;
-	if (m) {
-		READ(&id, m + layout.m_id);
-		READ(&p, m + layout.m_p);
-		if (!p && use_oldp)
-			READ(&p, m + layout.m_oldp);
-		if (p)
-			READ(&pid, p + layout.p_id);
-	}
-	r->m = (u32)id;
-	r->p = (s16)pid;
+	r->m = by.m;
+	r->p = by.p;
 }
 
 // The goid of the user goroutine that m works for; 0 when there is none.
-INLINE u64 current_goid(u64 m)
+INLINE u64 current_goid(u64 m, enum where where)
 {
 	u64 curg = 0, goid = 0;
 
-	READ(&curg, m + layout.m_curg);
+	READ(where, &curg, m + layout.m_curg);
 	if (curg)
-		READ(&goid, curg + layout.g_goid);
+		READ(where, &goid, curg + layout.g_goid);
 	return goid;
 }
 
@@ -68,28 +89,53 @@ INLINE struct record *reserve(u64 stack)
 INLINE void emit_change(u8 kind, u8 site, u8 flags, struct thread t, u64 self, u64 gp, u8 from,
 			u8 to, u64 stack)
 {
-	u64 goid = 0, m = 0;
+	u64 goid = 0, m = 0, other = 0;
+	u8 reason = 0;
 
-	if (READ(&goid, gp + layout.g_goid) || READ(&m, self + layout.g_m)) {
+	if (READ(AT_UPROBE, &goid, gp + layout.g_goid) ||
+	    READ(AT_UPROBE, &m, self + layout.g_m)) {
 		count(LOST_READ_FAULT);
 		return;
 	}
+	if (from == G_WAITING || to == G_WAITING)
+		READ(AT_UPROBE, &reason, gp + layout.g_waitreason);
+	if (flags & SITE_WAKER)
+		other = current_goid(m, AT_UPROBE);
+
+	struct maker by = maker_of(m, to == G_SYSCALL, AT_UPROBE);
 	struct record *r = reserve(stack);
 
 	if (!r) {
 		count(LOST_RING_FULL);
 		return;
 	}
-	fill(r, kind, site, t, goid, m, to == G_SYSCALL);
+	fill(r, kind, site, t, goid, by);
+	r->other = other;
+	r->from = from;
+	r->to = to;
+	r->reason = reason;
+	r->pad = 0;
+	r->sp = 0;
+	bpf_ringbuf_submit(r, RB_NO_WAKEUP);
+	count(COUNT_EVENTS);
+}
+
+// Emits the beginning or the end of a system call, with what in_syscall has found.
+INLINE void emit_syscall(u8 kind, struct thread t, const struct call *c, u8 from, u8 to, u64 stack)
+{
+	struct maker by = maker_of(c->m, to == G_SYSCALL, AT_TRACEPOINT);
+	struct record *r = reserve(stack);
+
+	if (!r) {
+		count(LOST_RING_FULL);
+		return;
+	}
+	fill(r, kind, SITE_NONE, t, c->goid, by);
 	r->from = from;
 	r->to = to;
 	r->reason = 0;
 	r->pad = 0;
-	r->unused = 0;
-	if (from == G_WAITING || to == G_WAITING)
-		READ(&r->reason, gp + layout.g_waitreason);
-	if (flags & SITE_WAKER)
-		r->other = current_goid(m);
+	r->sp = (u32)c->sp;
 	bpf_ringbuf_submit(r, RB_NO_WAKEUP);
 	count(COUNT_EVENTS);
 }
@@ -109,25 +155,28 @@ INLINE void emit_birth(u8 kind, u8 site, struct thread t, u64 self, u64 gp, u64 
 {
 	u64 goid = 0, m = 0, gopc = 0, startpc = 0, parent = 0;
 
-	if (READ(&goid, gp + layout.g_goid) || READ(&m, self + layout.g_m) ||
-	    READ(&gopc, gp + layout.g_gopc) || READ(&startpc, gp + layout.g_startpc)) {
+	if (READ(AT_UPROBE, &goid, gp + layout.g_goid) ||
+	    READ(AT_UPROBE, &m, self + layout.g_m) ||
+	    READ(AT_UPROBE, &gopc, gp + layout.g_gopc) ||
+	    READ(AT_UPROBE, &startpc, gp + layout.g_startpc)) {
 		count(LOST_READ_FAULT);
 		return;
 	}
 	// g.parentGoid is there since Go 1.21. Before, the creator is the user
 	// goroutine of the thread that executes newproc1.
 	if (layout.g_parent != NO_FIELD)
-		READ(&parent, gp + layout.g_parent);
+		READ(AT_UPROBE, &parent, gp + layout.g_parent);
 	else
-		parent = current_goid(m);
+		parent = current_goid(m, AT_UPROBE);
 
+	struct maker by = maker_of(m, 0, AT_UPROBE);
 	struct record *r = reserve(stack);
 
 	if (!r) {
 		count(LOST_RING_FULL);
 		return;
 	}
-	fill(r, kind, site, t, goid, m, 0);
+	fill(r, kind, site, t, goid, by);
 	r->other = parent;
 	r->gopc = distance(gopc, ip);
 	r->startpc = distance(startpc, ip);

@@ -16,6 +16,9 @@ enum kind {
 	KIND_BIRTH = 4,	       // a goroutine comes to life, runnable
 	KIND_BIRTH_PARKED = 5, // the same, but waiting: a coroutine
 	KIND_EXEC = 6,	       // the process executes another program: all goroutines are gone
+	KIND_RETURN = 7,       // a thread leaves a system call, with a goroutine whose memory is not
+			       // there: the one that entered it with this thread and stack
+			       // pointer, if one did
 };
 
 // One record in the ring. For births, `other` is the parent's goid and the
@@ -38,7 +41,7 @@ struct record {
 			u8 to;
 			u8 reason; // g.waitreason; meaningful when from or to is waiting
 			u8 pad;
-			u32 unused;
+			u32 sp; // KIND_SYSCALL, KIND_RETURN: low half of the stack pointer
 		};
 		struct {
 			s32 gopc;

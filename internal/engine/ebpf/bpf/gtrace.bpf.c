@@ -50,7 +50,7 @@ int on_cas(struct user_regs *ctx)
 			saved(&at, gp);
 		else if (from == G_RUNNING && to == G_SYSCALL && self == gp)
 			at_call(&at, ctx, gp); // entersyscallblock
-		stack = walk(&at, t, 0);
+		stack = walk(&at, t, AT_UPROBE);
 	}
 	if (born)
 		emit_birth(to == G_WAITING ? KIND_BIRTH_PARKED : KIND_BIRTH, site, t, self, gp,
@@ -84,14 +84,14 @@ int on_birth(struct user_regs *ctx)
 	if (COOKIE_FLAGS(cookie) & SITE_G_IN_ARG1)
 		gp = arg1;
 
-	READ(&status, gp + layout.g_status);
+	READ(AT_UPROBE, &status, gp + layout.g_status);
 	u8 kind = (status & ~G_SCAN) == G_WAITING ? KIND_BIRTH_PARKED : KIND_BIRTH;
 
 	if (stacks_on) {
 		struct origin at = {};
 
 		at_go(&at, REG_G(ctx), gp);
-		stack = walk(&at, t, 0);
+		stack = walk(&at, t, AT_UPROBE);
 	}
 	emit_birth(kind, COOKIE_SITE(cookie), t, REG_G(ctx), gp, REG_IP(ctx), stack);
 	return 0;
@@ -121,7 +121,7 @@ int on_self(struct user_regs *ctx)
 		struct origin at = {};
 
 		at_call(&at, ctx, gp);
-		stack = walk(&at, t, 0);
+		stack = walk(&at, t, AT_UPROBE);
 	}
 	emit_change(KIND_CHANGE, COOKIE_SITE(cookie), 0, t, self, gp, COOKIE_FROM(cookie),
 		    COOKIE_TO(cookie), stack);
@@ -146,11 +146,11 @@ int on_switch(struct user_regs *ctx)
 	u64 gp = REG_ARG0(ctx), self = REG_G(ctx), coro = 0, next = 0;
 	u8 exits = 0, site = COOKIE_SITE(bpf_get_attach_cookie(ctx));
 
-	READ(&exits, gp + layout.g_coroexit);
+	READ(AT_UPROBE, &exits, gp + layout.g_coroexit);
 	if (!exits)
 		emit_change(KIND_CHANGE, site, 0, t, self, gp, G_RUNNING, G_WAITING, 0);
-	READ(&coro, gp + layout.g_coroarg);
-	READ(&next, coro + layout.coro_gp);
+	READ(AT_UPROBE, &coro, gp + layout.g_coroarg);
+	READ(AT_UPROBE, &next, coro + layout.coro_gp);
 	if (!next) {
 		count(LOST_READ_FAULT);
 		return 0;
@@ -159,8 +159,8 @@ int on_switch(struct user_regs *ctx)
 	return 0;
 }
 
-// The goroutine that is in _Gsyscall and stands at the system call itself, 0 if
-// there is none. The register that holds g is not enough: a thread that was just
+// Finds the goroutine that is in _Gsyscall and stands at the system call itself; c->g is
+// 0 if there is none. The register that holds g is not enough: a thread that was just
 // cloned still has its creator's there, C code may have anything. So the thread
 // must be on that goroutine's own stack; it is not when it runs the scheduler
 // (g0), a signal handler (gsignal) or C code. Left out are raw system calls (the
@@ -168,49 +168,61 @@ int on_switch(struct user_regs *ctx)
 // entersyscallblock has been reported. The callers leave out sched_yield: the
 // runtime itself calls it on a goroutine's stack, when casgstatus has to wait for
 // the scan bit to be taken away (runtime/proc.go casgstatus, osyield).
-INLINE u64 in_syscall(struct user_regs *regs)
+// Returns not 0 if the memory is not there, as far as the register says where it is.
+INLINE long in_syscall(struct call *c, struct user_regs *regs)
 {
-	u64 g = 0, sp = 0, m = 0, stack[2] = {};
+	u64 g = 0, stack[2] = {};
 	u32 status = 0;
 	u8 blocked = 1;
 
 	bpf_probe_read_kernel(&g, sizeof(g), &REG_G(regs));
-	bpf_probe_read_kernel(&sp, sizeof(sp), &REG_SP(regs));
-	if (!g || READ(&status, g + layout.g_status) || (status & ~G_SCAN) != G_SYSCALL)
+	bpf_probe_read_kernel(&c->sp, sizeof(c->sp), &REG_SP(regs));
+	if (!g || g % sizeof(g))
 		return 0;
-	if (READ(&stack, g + layout.g_stack) || sp < stack[0] || sp >= stack[1])
+	if (READ(AT_TRACEPOINT, &status, g + layout.g_status))
+		return 1;
+	if ((status & ~G_SCAN) != G_SYSCALL)
 		return 0;
-	if (READ(&m, g + layout.g_m) || READ(&blocked, m + layout.m_blocked) || blocked)
+	if (READ(AT_TRACEPOINT, &stack, g + layout.g_stack))
+		return 1;
+	if (c->sp < stack[0] || c->sp >= stack[1])
 		return 0;
-	return g;
+	if (READ(AT_TRACEPOINT, &c->m, g + layout.g_m) ||
+	    READ(AT_TRACEPOINT, &c->goid, g + layout.g_goid) ||
+	    READ(AT_TRACEPOINT, &blocked, c->m + layout.m_blocked))
+		return 1;
+	if (!blocked)
+		c->g = g;
+	return 0;
 }
 
 // sys_enter(regs, nr): a goroutine has entered a system call. Its status is
 // already _Gsyscall and only itself can change that. R14 (R28) still is g: the
-// runtime's system call stubs keep it. Costs a few tens of ns for processes
-// that are not traced.
+// runtime's system call stubs keep it. The memory is there, since entersyscall has just
+// written to it. Costs a few tens of ns for processes that are not traced.
 SEC("raw_tracepoint/sys_enter")
 int on_sys_enter(struct raw_tp_ctx *ctx)
 {
 	struct thread t = current_thread();
 	struct user_regs *regs = (void *)ctx->args[0];
-	u64 g, stack = 0;
+	struct call c = {};
+	u64 stack = 0;
 
 	if (!wanted_at_tracepoint(t))
 		return 0;
 	count(COUNT_SYSCALL);
 	if (ctx->args[1] == NR_SCHED_YIELD)
 		return 0;
-	g = in_syscall(regs);
-	if (!g)
+	in_syscall(&c, regs);
+	if (!c.g)
 		return 0;
 	if (stacks_on) {
 		struct origin at = {};
 
-		at_syscall(&at, regs, g);
-		stack = walk(&at, t, 1);
+		at_syscall(&at, regs, c.g);
+		stack = walk(&at, t, AT_TRACEPOINT);
 	}
-	emit_change(KIND_SYSCALL, SITE_NONE, 0, t, g, g, G_RUNNING, G_SYSCALL, stack);
+	emit_syscall(KIND_SYSCALL, t, &c, G_RUNNING, G_SYSCALL, stack);
 	return 0;
 }
 
@@ -219,7 +231,9 @@ int on_sys_enter(struct raw_tp_ctx *ctx)
 // -ERESTART_RESTARTBLOCK -516, include/linux/errno.h), after which the kernel
 // runs signal handlers or repeats the call; and a return from a signal handler
 // (rt_sigreturn) to the SYSCALL instruction itself, which is that repetition.
-// User space drops what still comes twice (KIND_SYSCALL).
+// User space drops what still comes twice (KIND_SYSCALL). The goroutine's memory may be
+// gone after a long call, and this program cannot wait for it; user space knows who
+// entered the call (KIND_RETURN).
 SEC("raw_tracepoint/sys_exit")
 int on_sys_exit(struct raw_tp_ctx *ctx)
 {
@@ -227,8 +241,10 @@ int on_sys_exit(struct raw_tp_ctx *ctx)
 	struct user_regs *regs = (void *)ctx->args[0];
 	s64 ret = ctx->args[1];
 	syscall_insn insn = 0;
-	u64 g, ip = 0;
+	struct call c = {};
+	u64 ip = 0;
 	u32 nr = 0;
+	u8 kind = KIND_SYSCALL;
 
 	if (!wanted_at_tracepoint(t))
 		return 0;
@@ -238,14 +254,18 @@ int on_sys_exit(struct raw_tp_ctx *ctx)
 	bpf_probe_read_kernel(&nr, sizeof(nr), &REG_NR(regs));
 	if (nr == NR_SCHED_YIELD)
 		return 0;
-	g = in_syscall(regs);
-	if (!g)
+	if (in_syscall(&c, regs)) {
+		kind = KIND_RETURN;
+		c.m = 0;
+		c.goid = 0;
+	} else if (!c.g) {
 		return 0;
+	}
 	bpf_probe_read_kernel(&ip, sizeof(ip), &REG_IP(regs));
-	READ(&insn, ip);
+	READ(AT_TRACEPOINT, &insn, ip);
 	if (insn == SYSCALL_INSN)
 		return 0;
-	emit_change(KIND_SYSCALL, SITE_NONE, 0, t, g, g, G_SYSCALL, G_RUNNING, 0);
+	emit_syscall(kind, t, &c, G_SYSCALL, G_RUNNING, 0);
 	return 0;
 }
 
@@ -268,7 +288,7 @@ int on_exec(void *ctx)
 		count(LOST_RING_FULL);
 		return 0;
 	}
-	fill(r, KIND_EXEC, SITE_NONE, t, 0, 0, 0);
+	fill(r, KIND_EXEC, SITE_NONE, t, 0, (struct maker){.p = -1});
 	r->gopc = 0;
 	r->startpc = 0;
 	bpf_ringbuf_submit(r, 0);

@@ -31,7 +31,8 @@ typedef unsigned long long u64;
 #define MAP_NOEXIST 1
 #define EEXIST 17
 
-// Helpers, by their number in enum bpf_func_id. All are in Linux 5.15.
+// Helpers, by their number in enum bpf_func_id. All are in Linux 5.15, and
+// bpf_copy_from_user is for programs that may sleep only.
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value,
 					 u64 flags) = (void *)2;
@@ -48,6 +49,7 @@ static long (*const bpf_get_ns_current_pid_tgid)(u64 dev, u64 ino, struct pidns_
 						 u32 size) = (void *)120;
 static void *(*const bpf_ringbuf_reserve)(void *ringbuf, u64 size, u64 flags) = (void *)131;
 static void (*const bpf_ringbuf_submit)(void *data, u64 flags) = (void *)132;
+static long (*const bpf_copy_from_user)(void *dst, u32 size, const void *src) = (void *)148;
 static u64 (*const bpf_get_attach_cookie)(void *ctx) = (void *)174;
 
 // The context of a raw tracepoint: its arguments as the kernel passes them.

@@ -46,8 +46,8 @@ INLINE void saved(struct origin *at, u64 gp)
 {
 	if (!take(at))
 		return;
-	if (READ(&at->sp, gp + layout.g_sched_sp) || READ(&at->pc, gp + layout.g_sched_pc) ||
-	    READ(&at->bp, gp + layout.g_sched_bp)) {
+	if (READ(AT_UPROBE, &at->sp, gp + layout.g_sched_sp) || READ(AT_UPROBE, &at->pc, gp + layout.g_sched_pc) ||
+	    READ(AT_UPROBE, &at->bp, gp + layout.g_sched_bp)) {
 		count(NO_STACK_READ);
 		return;
 	}
@@ -77,18 +77,18 @@ INLINE void at_go(struct origin *at, u64 self, u64 gp)
 {
 	u64 m = 0, parent = 0, gopc = 0, frame[2] = {};
 
-	if (READ(&m, self + layout.g_m) || READ(&parent, m + layout.m_curg) || !parent ||
+	if (READ(AT_UPROBE, &m, self + layout.g_m) || READ(AT_UPROBE, &parent, m + layout.m_curg) || !parent ||
 	    parent == self || !take(at))
 		return;
-	if (READ(&gopc, gp + layout.g_gopc) || READ(&at->sp, parent + layout.g_sched_sp) ||
-	    READ(&at->bp, parent + layout.g_sched_bp) || !at->sp ||
-	    at->bp < at->sp - BELOW_SP || READ(&frame, at->bp))
+	if (READ(AT_UPROBE, &gopc, gp + layout.g_gopc) || READ(AT_UPROBE, &at->sp, parent + layout.g_sched_sp) ||
+	    READ(AT_UPROBE, &at->bp, parent + layout.g_sched_bp) || !at->sp ||
+	    at->bp < at->sp - BELOW_SP || READ(AT_UPROBE, &frame, at->bp))
 		goto none;
 	if (frame[1] != gopc) {
 		if (frame[0] <= at->bp)
 			goto none;
 		at->bp = frame[0];
-		if (READ(&frame, at->bp) || frame[1] != gopc)
+		if (READ(AT_UPROBE, &frame, at->bp) || frame[1] != gopc)
 			goto none;
 	}
 	at->g = parent;
@@ -114,7 +114,7 @@ INLINE void at_syscall(struct origin *at, struct user_regs *regs, u64 gp)
 #ifdef REG_LR
 	bpf_probe_read_kernel(&at->leaf, sizeof(at->leaf), &REG_LR(regs));
 #else
-	if (READ(&at->leaf, at->sp)) {
+	if (READ(AT_TRACEPOINT, &at->leaf, at->sp)) {
 		count(NO_STACK_READ);
 		return;
 	}
@@ -156,13 +156,14 @@ INLINE u64 keep(const struct stack *s, u64 hash)
 // so it ends, whatever the memory says; it is no use to anybody else while this
 // thread stands here. Where it ends early, at a callback from C, the stack is
 // shorter, not wrong. Bound: STACK_DEPTH reads of 16 bytes.
-INLINE u64 climb(const struct origin *at, struct thread t, int leaf)
+INLINE u64 climb(const struct origin *at, struct thread t, enum where where)
 {
+	int leaf = where == AT_TRACEPOINT; // the functions that make system calls
 	u64 hash = stack_seed + leaf, bounds[2] = {}, frame[2];
 	u64 pc = at->pc, bp = at->bp, low = at->sp - BELOW_SP, bias;
 
 	bias = bias_of(t);
-	if (bias == BIAS_UNKNOWN || READ(&bounds, at->g + layout.g_stack) || low < bounds[0] ||
+	if (bias == BIAS_UNKNOWN || READ(where, &bounds, at->g + layout.g_stack) || low < bounds[0] ||
 	    low >= bounds[1]) {
 		count(NO_STACK_READ);
 		return 0;
@@ -183,7 +184,7 @@ INLINE u64 climb(const struct origin *at, struct thread t, int leaf)
 		}
 		if (bp < low || bp > bounds[1] - sizeof(frame) || bp % 8)
 			break;
-		if (READ(&frame, bp)) {
+		if (READ(where, &frame, bp)) {
 			count(NO_STACK_READ);
 			return 0;
 		}
@@ -197,17 +198,17 @@ INLINE u64 climb(const struct origin *at, struct thread t, int leaf)
 }
 
 // The stack from an origin, as climb; 0 also if there is no origin.
-INLINE u64 walk(const struct origin *at, struct thread t, int leaf)
+INLINE u64 walk(const struct origin *at, struct thread t, enum where where)
 {
 	u64 key;
 
 	if (!at->g)
 		return 0;
 	count(COUNT_STACK);
-	key = climb(at, t, leaf);
+	key = climb(at, t, where);
 	if (at->begun) {
 		count(TIMED_STACK);
-		count_by(leaf ? NS_SYSCALL_STACK : NS_UPROBE_STACK, bpf_ktime_get_ns() - at->begun);
+		count_by(where == AT_TRACEPOINT ? NS_SYSCALL_STACK : NS_UPROBE_STACK, bpf_ktime_get_ns() - at->begun);
 		count_by(NS_CLOCK, 3 * at->clock);
 	}
 	return key;

@@ -18,6 +18,10 @@ const volatile struct trace_scope scope;
 const volatile u8 stacks_on;
 const volatile u64 stack_seed;
 
+// Whether the programs of uprobes were loaded as such that may sleep (Linux 6.0); those of
+// tracepoints never are.
+const volatile u8 may_sleep;
+
 // 0 until every probe is in place and again from the moment the trace ends, so
 // that the stream never begins or ends with some probes missing.
 volatile u32 enabled;
@@ -73,8 +77,27 @@ INLINE void count(u32 which)
 	count_by(which, 1);
 }
 
-// A user-memory read of exactly one field. On a fault *dst is zero.
-#define READ(dst, addr) (bpf_probe_read_user((dst), sizeof(*(dst)), (void *)(addr)))
+// Where a program runs. Both are known to the compiler, so only AT_UPROBE has code to wait.
+enum where {
+	AT_TRACEPOINT,
+	AT_UPROBE,
+};
+
+// Reads user memory; on a fault *dst is zero. A page that is not there just now (it was
+// swapped out, it is being moved, a huge page is being made of it) is no fault for the
+// program, which would wait for it. So does a uprobe's, which runs where the program is
+// about to touch the same memory.
+INLINE long read_user(void *dst, u32 size, u64 addr, enum where where)
+{
+	long err = bpf_probe_read_user(dst, size, (void *)addr);
+
+	if (err && where == AT_UPROBE && may_sleep)
+		err = bpf_copy_from_user(dst, size, (void *)addr);
+	return err;
+}
+
+// A user-memory read of exactly one field.
+#define READ(where, dst, addr) read_user((dst), sizeof(*(dst)), (u64)(addr), (where))
 
 // The current thread, with ids in the PID namespace that the user's ids are of.
 // tgid 0 when it cannot be named there.
