@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -103,6 +104,9 @@ func (im *image) steps(k *kernel, steps []step) {
 			once(name, func() { im.file(path.Join(progsDir, name), bin) })
 			if s.pkg == "" {
 				once("/bin/"+p.name, func() { im.link("/bin/"+p.name, path.Join(progsDir, name)) })
+			}
+			if p.build.PIE && k.arch != runtime.GOARCH {
+				once(armLoader, func() { im.file(armLoader, k.loader(im.t)) })
 			}
 			if p.build.HasC() {
 				for _, lib := range libraries(im.t, bin) {

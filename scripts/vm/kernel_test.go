@@ -95,17 +95,34 @@ func (k *kernel) fetch(t *testing.T) (image, version string) {
 	return image, strings.TrimPrefix(filepath.Base(image), "vmlinuz-")
 }
 
+// armLoader is the dynamic loader of arm64, which a position independent program of Go's has
+// although it needs no library. The ones for this host's own programs are this host's.
+const armLoader = "/lib/ld-linux-aarch64.so.1"
+
+// loader gives the loader at armLoader.
+func (k *kernel) loader(t *testing.T) string {
+	t.Helper()
+	return k.fromDebian(t, "libc6", "lib/aarch64-linux-gnu/ld-linux-aarch64.so.1")
+}
+
 // busybox gives a shell and its usual commands in one static program.
 func (k *kernel) busybox(t *testing.T) string {
 	t.Helper()
+	return k.fromDebian(t, "busybox-static", "bin/busybox")
+}
+
+// fromDebian gives a file of a package, from the cache if it is there.
+func (k *kernel) fromDebian(t *testing.T, pkg, file string) string {
+	t.Helper()
+	name := path.Base(file)
 	a := apt{dir: filepath.Join(cacheDir(t), "bookworm-"+k.arch), suite: "bookworm", arch: k.arch}
-	if p := filepath.Join(a.dir, "busybox"); exists(p) {
+	if p := filepath.Join(a.dir, name); exists(p) {
 		return p
 	}
 	a.update(t)
-	return a.extract(t, "busybox-static", func(path string) string {
-		if path == "bin/busybox" {
-			return "busybox"
+	return a.extract(t, pkg, func(has string) string {
+		if has == file {
+			return name
 		}
 		return ""
 	})

@@ -57,12 +57,14 @@ var (
 func (k *kernel) steps() []step {
 	steps := []step{
 		{name: "doctor", args: []string{toolPath, "doctor", "--json"}, judge: k.judgeDoctor},
+		{name: "ps", args: []string{toolPath, "ps", "--json"}, judge: judgePs},
 		k.dump(),
+		leaks,
 	}
 	if k.old {
 		steps = append(steps, refused("ebpf-refused", "ebpf", "the kernel is too old: Linux 5.10.", "use --engine inline"))
 	} else {
-		steps = append(steps, k.live("ebpf"), attachments, k.scripts())
+		steps = append(steps, k.live("ebpf"), attachments, k.stacks(), k.scripts())
 	}
 	switch {
 	case k.invariant:
@@ -98,6 +100,23 @@ var attachments = tests("ebpf", "internal/engine/ebpf",
 	"^(TestAttachments|TestOneProcessOnly|TestWholeBinary|TestStop|TestLostAreCounted)$", 7,
 	program{"pingpong", testenv.Build{}}, program{"pingpong", testenv.Build{PIE: true}})
 
+// stacks is the test that holds the stacks of a trace to what the program finds out by
+// itself, frame by frame. On arm64 a goroutine whose stack has grown has its innermost frames
+// only before Go 1.21, which keeps frame pointers then (runtime/stack.go adjustframe).
+func (k *kernel) stacks() step {
+	builds := []testenv.Build{{Go: "1.21", Stripped: true}, {Go: "1.26", PIE: true, Stripped: true}, {Go: "1.27"}}
+	if k.arch == "amd64" {
+		builds = append(builds, testenv.Build{Go: "1.18"})
+	}
+	var programs []program
+	var names []string
+	for _, b := range builds {
+		programs = append(programs, program{"stacks", b})
+		names = append(names, regexp.QuoteMeta(b.String()))
+	}
+	return tests("stacks", "internal/engine/ebpf", "^TestStacks$/^("+strings.Join(names, "|")+")$", 1+len(programs), programs...)
+}
+
 // restarts are the tests of system calls that the inline engine interrupts.
 var restarts = tests("inline", "internal/engine/inline", "^(TestRestart|TestNoRestart|TestFindSpace|TestTouchAhead)$", 4)
 
@@ -112,6 +131,10 @@ func (k *kernel) dump() step {
 	return tests("dump", "internal/cli", "^(TestDumpFilters|TestDumpGroups|TestDumpRunning)$", 3,
 		program{"still", testenv.Build{}}, program{"spin", testenv.Build{}})
 }
+
+// leaks is the test of goroutines that nothing refers to any more, on everything that the
+// program has; not that of rates, which a machine that is translated cannot keep.
+var leaks = tests("leaks", "internal/cli", "^TestLeaksAll$", 1, program{"leaky", testenv.Build{}})
 
 func tests(name, pkg, run string, least int, programs ...program) step {
 	s := step{name: name, pkg: pkg, tests: run, least: least, programs: programs}
@@ -149,6 +172,25 @@ func refused(name, engine, because, hint string) step {
 		t.Log(text)
 	}
 	return s
+}
+
+// judgePs wants the Go programs that run then, besides gopherscope itself: the guest, as the
+// first process and as its child.
+func judgePs(t *testing.T, r *console.Result) {
+	found := map[string]bool{}
+	for _, line := range r.Output {
+		var p struct {
+			Go         string `json:"go_version"`
+			Goroutines int
+			Command    string
+		}
+		if json.Unmarshal([]byte(line), &p) == nil && strings.HasPrefix(p.Go, "go1.") && p.Goroutines >= 5 {
+			found[p.Command] = true
+		}
+	}
+	if r.Code != 0 || !found["/init"] || !found["guest steps"] {
+		t.Errorf("exit code %d, found %v:\n%s", r.Code, found, strings.Join(r.Output, "\n"))
+	}
 }
 
 // judgeDoctor holds what doctor says of the machine to what is known of it.
