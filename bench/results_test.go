@@ -91,9 +91,9 @@ func TestCounted(t *testing.T) {
 		Events: 105163, Goroutines: 9, Duration: 1503 * time.Millisecond, Lost: engine.Lost{RingFull: 2},
 		Cost: engine.Cost{NsPerUprobe: 5000, Total: time.Second},
 	}
-	for _, line := range []string{sum.Text(), "105163 events in 1.503s, 2 lost\n"} {
-		if got := strings.Join(counted.FindStringSubmatch(line)[1:], " "); got != "105163 1.503s 2" {
-			t.Errorf("%q: %q", line, got)
+	for line, want := range map[string]string{sum.Text(): "105163 1.50s 2", "105163 events in 1.503s, 2 lost\n": "105163 1.503s 2"} {
+		if got := strings.Join(counted.FindStringSubmatch(line)[1:], " "); got != want {
+			t.Errorf("%q: %q, want %q", line, got, want)
 		}
 	}
 }

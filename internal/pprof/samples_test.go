@@ -118,7 +118,7 @@ func TestSamplesTool(t *testing.T) {
 		{[]string{"-top", "-tagroot=state", block}, []string{"waiting", "runnable"}},
 		{[]string{"-raw", block}, []string{"PeriodType: contentions count", "contentions/count delay/nanoseconds", "state:[waiting]", "reason:[chan receive]", "created_by:[main.start]", "main.inner /src/main.go:10"}},
 		{[]string{"-peek", `main\.inner`, block}, []string{"480ms   100% |   main.outer", "400ms 83.33% |   runtime.chanrecv1"}},
-		{[]string{"-comments", block}, []string{"kind wall: all time", "2 changes were missed: 1s of goroutine time is in no sample"}},
+		{[]string{"-comments", block}, []string{"kind wall: all time", "2 changes were missed: 1.00s of goroutine time is in no sample"}},
 		{[]string{"-top", created}, []string{"Type: goroutines", "of 10 total"}},
 		{[]string{"-top", "-diff_base", block, second}, []string{"Showing nodes accounting for 500ms, 100% of 500ms total"}},
 		{[]string{"-top", "-base", block, block}, []string{"Showing nodes accounting for 0, 0% of 0 total"}},
