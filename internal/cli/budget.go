@@ -49,6 +49,7 @@ type budget struct {
 	paused int64     // since then; 0 when it is not
 	gaps   uint64
 	gapped time.Duration // the time of the gaps that are over
+	unsure bool          // the goroutines have not been read since the last gap
 }
 
 func newBudget(s *session, share float64) budget {
@@ -68,10 +69,16 @@ func (b *budget) keep(emit func(*event.Event) error) error {
 	if verdict == engine.Resume {
 		return b.resume(emit)
 	}
-	if err := b.obey(verdict); err != nil || verdict != engine.Pause {
+	if err := b.obey(verdict); err != nil {
 		return err
 	}
-	return b.session.engine.Poll(0, emit)
+	if verdict == engine.Pause {
+		return b.session.engine.Poll(0, emit)
+	}
+	if b.unsure && b.paused == 0 {
+		return b.seedAgain(emit)
+	}
+	return nil
 }
 
 const (
@@ -201,7 +208,9 @@ func (b *budget) end(emit func(*event.Event) error) error {
 	gap := event.Event{Kind: event.Gap, Time: now, Since: b.paused, PID: uint32(b.session.proc.PID())}
 	b.gaps++
 	b.gapped += time.Duration(now - b.paused)
-	b.paused = 0
+	b.paused, b.unsure = 0, true
+	s := b.session
+	s.read.took -= s.read.took / 8 // the first time, much had to be made ready: find out anew some day
 	return emit(&gap)
 }
 

@@ -59,6 +59,7 @@ type seeder struct {
 	full    bool // the events are passed on at once
 	refused bool // emit returned an error
 	again   bool // it is not the first time, and nothing is said of it
+	known   bool // goroutines have been told of
 	cancel  context.CancelCauseFunc
 }
 
@@ -156,6 +157,7 @@ func (s *seeder) seeds(dumps []*dump.Dump, begin int64) error {
 	var states [32]int
 	total := 0
 	for _, d := range dumps {
+		s.known = true
 		stacks := uint32(0)
 		if d.HasStacks {
 			stacks = 1
@@ -175,6 +177,9 @@ func (s *seeder) seeds(dumps []*dump.Dump, begin int64) error {
 			}
 			return label(e)
 		})
+		if err == nil && s.again {
+			err = s.census(d, begin)
+		}
 		if err != nil {
 			return err
 		}
@@ -190,6 +195,15 @@ func (s *seeder) seeds(dumps []*dump.Dump, begin int64) error {
 	}
 	s.session.term.notef("goroutines that were there before: %d (%s)", total, strings.Join(by, ", "))
 	return nil
+}
+
+// census says that all goroutines have been told of, if they have: those that could not be
+// read are not in a dump, unless they were seen to be there.
+func (s *seeder) census(d *dump.Dump, begin int64) error {
+	if d.Unread > 0 || s.events.Ended(uint32(d.PID)) {
+		return nil
+	}
+	return s.pass(&event.Event{Kind: event.Census, Time: begin, PID: uint32(d.PID)})
 }
 
 // processes are those whose goroutines are read. They share the session's binary.

@@ -13,7 +13,7 @@ import (
 // The goroutines are read again after a pause at most once a seedPause, and take up the
 // seedShare-th part of this process's time at most.
 const (
-	seedPause = time.Second
+	seedPause = 400 * time.Millisecond
 	seedShare = 10
 )
 
@@ -23,8 +23,8 @@ type reading struct {
 	took time.Duration
 }
 
-// seedAgain passes on the goroutines that are there after a pause, so that those that stay
-// parked are known again. While they are read nobody looks at the budget. So they are read
+// seedAgain passes on the goroutines that are there, some time after a pause, so that those that stay
+// parked are known again, and those that have ended, too. While they are read nobody looks at the budget. So they are read
 // only if what is left of it suffices by far for as long as that took the last time, and no
 // longer than what is left. If they cannot be read, they are known when they change, as ever.
 func (b *budget) seedAgain(emit func(*event.Event) error) error {
@@ -34,17 +34,15 @@ func (b *budget) seedAgain(emit func(*event.Event) error) error {
 		return err
 	}
 	since, room := time.Duration(now-s.read.end), b.Reserve()
-	switch {
-	case since < max(seedPause, seedShare*s.read.took):
-		return nil
-	case room < 2*s.read.took:
-		s.read.took -= s.read.took / 8 // the first time, much had to be made ready: find out anew some day
+	if since < max(seedPause, seedShare*s.read.took) || room < 2*s.read.took {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), room)
 	defer cancel()
 	seeder := seeder{session: s, emit: emit, again: true}
-	return seeder.run(ctx, processes{s.target})
+	err = seeder.run(ctx, processes{s.target})
+	b.unsure = !seeder.known
+	return err
 }
 
 // seededStacks are the stacks of the goroutines that were there before, each once. Their

@@ -32,6 +32,9 @@ type Dump struct {
 	// Torn counts the goroutines that never held still long enough to be read:
 	// their state is that of a moment, they have no stack.
 	Torn int
+	// Unread counts those of the Torn of which nothing could be read: they are not in
+	// Goroutines, and may be dead.
+	Unread int
 	// FPMismatches counts the stacks on which the chain of frame pointers
 	// disagrees with the walk by the function table. The walk is what the runtime
 	// itself does, and is what the Dump has.

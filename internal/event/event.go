@@ -30,7 +30,7 @@ const (
 	Snapshot
 	// Gap says that nothing was traced from Since to Time, to spare the target: in
 	// which state a goroutine is is not known until its next Transition, and which
-	// goroutines have ended is not known at all. Only Kind, Time, Since and PID are
+	// goroutines have ended is not known until a Census. Only Kind, Time, Since and PID are
 	// set; PID is 0 when several processes are traced.
 	Gap
 	// Labels says which pprof labels a goroutine had at Time, in the middle of a wait or
@@ -38,6 +38,11 @@ const (
 	// its labels from the Transition before until it runs again. Only Kind,
 	// Time, PID, GoID and Labels are set. An engine does not emit it: package labels makes it.
 	Labels
+	// Census says that every goroutine that was there at Time has been told of since the
+	// last Gap, by a Snapshot or a Transition: the others ended in a gap. Only Kind,
+	// Time and PID are set. An engine does not emit it: it follows the Snapshots of
+	// package seed.
+	Census
 )
 
 // Event is one change of one goroutine's status, the end of all goroutines of a

@@ -24,7 +24,7 @@ import (
 // backslashes: so nothing in a line can control a terminal. A status, path or kind without
 // a name is its number.
 
-var kindNames = [...]string{Transition: "transition", Exec: "exec", Exit: "exit", Snapshot: "snapshot", Gap: "gap", Labels: "labels"}
+var kindNames = [...]string{Transition: "transition", Exec: "exec", Exit: "exit", Snapshot: "snapshot", Gap: "gap", Labels: "labels", Census: "census"}
 
 // Known says whether the kind is one of the constants.
 func (k Kind) Known() bool { return int(k) < len(kindNames) }

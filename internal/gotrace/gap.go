@@ -43,10 +43,7 @@ func (w *Writer) pause(g *goroutine, t int64) {
 		w.tellLate(g)
 	}
 	if g.gaps++; g.gaps >= gstate.MaxGaps {
-		m := w.spare(g.group, t)
-		w.run(g, m, nil, g.group, t)
-		w.destroy(m, t)
-		w.rest(m)
+		w.vanish(g, t)
 		return
 	}
 	if g.status == goWaiting {
@@ -58,5 +55,23 @@ func (w *Writer) pause(g *goroutine, t int64) {
 		w.run(g, m, nil, g.group, t)
 	}
 	w.block(m, w.str(untraced), w.startOf(g), t)
+	w.rest(m)
+}
+
+// census ends the goroutines that ended in a gap.
+func (w *Writer) census(e *event.Event) {
+	group, t := w.group(e.PID), w.clock(e.Time)
+	for _, g := range w.sortedGoroutines() {
+		if g.group == group && g.gaps > 0 {
+			w.vanish(g, t)
+		}
+	}
+}
+
+// vanish ends a goroutine that waits and ended when nothing was traced.
+func (w *Writer) vanish(g *goroutine, t int64) {
+	m := w.spare(g.group, t)
+	w.run(g, m, nil, g.group, t)
+	w.destroy(m, t)
 	w.rest(m)
 }

@@ -22,7 +22,11 @@ func (w *Writer) snapshot(e *event.Event) {
 	group := w.group(e.PID)
 	id := goid(group, e.GoID)
 	s := status(e.To, e.Fake)
-	if w.goroutines[id] != nil || w.gen > 1 || w.gapped || s == 0 {
+	if g := w.goroutines[id]; g != nil {
+		g.gaps = 0
+		return
+	}
+	if w.gen > 1 || w.gapped || s == 0 {
 		return
 	}
 	w.size += statusShare * statusSize

@@ -67,7 +67,7 @@ func (r *random) next() event.Event {
 
 // anything is an event without regard to those before.
 func (r *random) anything(e event.Event) event.Event {
-	e.Kind = oneOf(r, event.Transition, event.Transition, event.Transition, event.Transition, event.Snapshot, event.Exit, event.Exec, event.Gap, 99)
+	e.Kind = oneOf(r, event.Transition, event.Transition, event.Transition, event.Transition, event.Snapshot, event.Exit, event.Exec, event.Gap, event.Census, 99)
 	e.Since = oneOf(r, e.Time, 0, e.Time-r.Int64N(1e4), math.MinInt64)
 	e.Time = oneOf(r, e.Time, e.Time-5000, e.Time+1e6, 0, -1, math.MinInt64, math.MaxInt64, 1<<62-1)
 	e.GoID = oneOf(r, e.GoID, e.GoID, e.GoID, 0, math.MaxUint64, 1<<40, 1<<62, 1<<63)

@@ -91,6 +91,8 @@ func (w *Writer) Event(e *event.Event, c *gstate.Change) error {
 		w.snapshot(e)
 	case event.Gap:
 		w.gap(e)
+	case event.Census:
+		w.census(e)
 	case event.Exec, event.Exit:
 		w.endProcess(e)
 	}

@@ -166,6 +166,14 @@ var stories = []struct {
 	}, []string{
 		"10 G1 Running Waiting (not traced)", "25 G1 Waiting Runnable", "25 G1 Runnable Running",
 	}},
+	{"a census after a gap", []event.Event{
+		birth(3, 2, 0, 1), {Kind: event.Gap, Since: begin + 10000, Time: begin + 20000, PID: 7},
+		{Kind: event.Snapshot, Time: begin + 20000, PID: 7, GoID: 1, To: waiting}, {Kind: event.Census, Time: begin + 21000, PID: 7},
+		ready(25, 1, 0, 0),
+	}, []string{
+		"3 G2 NotExist Runnable by G1", "10 G1 Running Waiting (not traced)", "10 G2 Runnable Running", "10 G2 Running Waiting (not traced)",
+		"21 G2 Waiting Runnable", "21 G2 Runnable Running", "21 G2 Running NotExist", "25 G1 Waiting Runnable",
+	}},
 	{"a gap", []event.Event{
 		birth(3, 2, 0, 1), {Kind: event.Gap, Since: begin + 10000, Time: begin + 20000, PID: 7}, change(25, 1, 0, running, syscall, event.ViaSyscall),
 	}, []string{

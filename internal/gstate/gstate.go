@@ -36,8 +36,8 @@ type state struct {
 	birth  *event.Birth
 }
 
-// MaxGaps is how many gaps a goroutine is remembered over without an event: with the last
-// of them it is forgotten. It may have ended in the first one. All that keep something for
+// MaxGaps is how many gaps a goroutine is remembered over without an event, if no
+// [event.Census] tells whether it is there: with the last of them it is forgotten. It may have ended in the first one. All that keep something for
 // each goroutine go by it, so that they agree on which are there.
 const MaxGaps = 100
 
@@ -68,6 +68,8 @@ func (t *Tracker) Apply(e *event.Event) *Change {
 		c.Birth = e.Birth
 	case event.Gap:
 		t.gap(e.PID)
+	case event.Census:
+		t.process(e.PID).Retain(func(_ uint64, g *state) bool { return g.gaps == 0 })
 	case event.Labels: // no change
 		if g := t.process(e.PID).Get(e.GoID); g != nil {
 			c.Birth = g.birth

@@ -291,6 +291,31 @@ func TestApplyManyGaps(t *testing.T) {
 	}
 }
 
+// What neither a snapshot nor a change has told of since a gap ended in it.
+func TestApplyCensus(t *testing.T) {
+	tr := NewTracker()
+	for goid := uint64(1); goid <= 4; goid++ {
+		tr.Apply(&event.Event{Kind: event.Snapshot, PID: 5, GoID: goid, To: waiting, Time: 10})
+	}
+	tr.Apply(&event.Event{Kind: event.Snapshot, PID: 6, GoID: 4, To: waiting, Time: 10})
+	tr.Apply(&event.Event{Kind: event.Gap, Since: 20, Time: 100})
+	tr.Apply(&event.Event{Kind: event.Snapshot, PID: 5, GoID: 1, To: waiting, Time: 100})
+	tr.Apply(&event.Event{PID: 5, GoID: 2, From: waiting, To: runnable, Time: 101})
+	tr.Apply(&event.Event{PID: 5, GoID: 3, From: running, To: dead, Time: 102})
+	tr.Apply(&event.Event{Kind: event.Census, PID: 5, Time: 100})
+	for goid, want := range map[uint64]bool{1: true, 2: true, 3: false, 4: false} {
+		if got := tr.live[5].Get(goid) != nil; got != want {
+			t.Errorf("goroutine %d is there: %v", goid, got)
+		}
+	}
+	if tr.live[6].Get(4) == nil {
+		t.Error("the census of another process has ended it")
+	}
+	if c := tr.Apply(&event.Event{PID: 5, GoID: 4, From: dead, To: runnable, Time: 103, Birth: &event.Birth{}}); c.Violation {
+		t.Error("its number cannot be used again")
+	}
+}
+
 // A goroutine that is read again after a gap is known again: since the end of the gap at
 // least, or by the runtime's note. What a change has told since the gap stays.
 func TestSeedAfterGap(t *testing.T) {

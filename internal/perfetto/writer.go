@@ -86,6 +86,8 @@ func (w *Writer) Event(e *event.Event, c *gstate.Change) error {
 		w.snapshot(e)
 	case event.Gap:
 		w.gap(e)
+	case event.Census: // the slices of the others have ended with the gap
+		w.process(e.PID).live.Retain(func(_ uint64, g *goroutine) bool { return g.gaps == 0 })
 	case event.Labels: // which the format has no place for
 	default:
 		if p := w.processes[e.PID]; p != nil {

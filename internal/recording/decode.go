@@ -201,7 +201,7 @@ func (d *decoder) readShapes() {
 		if n := c.index(len(d.texts) + 1); n > 0 {
 			reason = d.texts[n-1]
 		}
-		if !s.kind.Known() || s.kind == event.Labels { // which have no shape
+		if s.kind == event.Labels { // which have no shape
 			c.fail()
 		}
 		d.shapes, d.reasons = append(d.shapes, s), append(d.reasons, reason)

@@ -8,10 +8,11 @@ import (
 )
 
 // The version of the format. A reader takes every minor version of its major version: what
-// a newer minor version adds is in blocks and sections of new kinds, which are skipped.
+// a newer minor version adds is in blocks and sections of new kinds, which are skipped, or in
+// events of new kinds, which are skipped from format 1.3 on.
 const (
 	major = 1
-	minor = 2
+	minor = 3
 )
 
 // magic begins every recording. The first byte is no text, and the last ones show when

@@ -262,6 +262,9 @@ func (r *Reader) play(ctx context.Context, h *blockHeader, payload []byte, emit 
 			return false, r.damaged(errMalformed)
 		}
 		r.last = max(r.last, e.Time)
+		if !e.Kind.Known() { // of a newer minor version
+			continue
+		}
 		if err := emit(e); err != nil {
 			return false, err
 		}

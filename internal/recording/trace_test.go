@@ -179,6 +179,9 @@ func random(seed uint64, events int) *trace {
 		if rng.IntN(3) == 0 {
 			e.Waker = number()
 		}
+		if rng.IntN(40) == 0 {
+			e.Kind = event.Census
+		}
 		if rng.IntN(9) == 0 {
 			e.Since = now - int64(number())
 		}

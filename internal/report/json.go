@@ -36,6 +36,8 @@ func (j *jsonWriter) Event(e *event.Event, c gstate.Change) error {
 		b = append(b, "gap"...)
 	case event.Labels:
 		b = append(b, "labels"...)
+	case event.Census:
+		b = append(b, "census"...)
 	default:
 		b = append(b, "transition"...)
 	}
@@ -49,7 +51,7 @@ func (j *jsonWriter) Event(e *event.Event, c gstate.Change) error {
 		return j.line(append(b, '}', '\n'))
 	case event.Labels:
 		return j.line(append(appendSetOf(b, e), '}', '\n'))
-	case event.Exec, event.Exit, event.Gap:
+	case event.Exec, event.Exit, event.Gap, event.Census:
 		if e.Kind == event.Gap {
 			b = append(b, `,"for_ns":`...)
 			b = strconv.AppendInt(b, e.Time-e.Since, 10)

@@ -51,7 +51,9 @@ type jsonStat struct {
 
 type jsonPopulation struct {
 	Alive    int    `json:"alive"`
+	Unsure   int    `json:"unsure"`
 	Before   uint64 `json:"there_before"`
+	Found    uint64 `json:"found"`
 	Created  uint64 `json:"created"`
 	Ended    uint64 `json:"ended"`
 	Lifetime int64  `json:"lifetime_ns"`

@@ -73,8 +73,7 @@ func appendStatHeader(b []byte, s *Stat) []byte {
 	}
 	who = append(who, "engine "+printable(i.Engine), elapsed.Text(s.duration()))
 	b = append(append(b, strings.Join(who, "  ")...), '\n')
-	b = fmt.Appendf(b, "goroutines: %d alive; %d were there before, %d created (%s/s), %d ended (%s/s)\n", s.Alive, s.Seeded,
-		s.Created, rateText(s.perSecond(s.Created)), s.Ended, rateText(s.perSecond(s.Ended)))
+	b = s.appendPopulation(b)
 	b = fmt.Appendf(b, "events: %d (%s/s), %s, %d violations", s.Events, rateText(s.perSecond(s.Events)), lostText(s.Totals.Lost), s.Violations)
 	if s.Untraced > 0 {
 		b = fmt.Appendf(b, ", not traced for %s to spare the target", elapsed.Text(s.Untraced))
@@ -84,6 +83,23 @@ func appendStatHeader(b []byte, s *Stat) []byte {
 		cost = "not measured"
 	}
 	return append(append(append(b, "\ncost to the target: "...), cost...), '\n')
+}
+
+// appendPopulation appends the line of how many goroutines there are.
+func (s *Stat) appendPopulation(b []byte) []byte {
+	switch {
+	case s.Unsure == 0:
+		b = fmt.Appendf(b, "goroutines: %d alive", s.Alive)
+	case s.Alive == 0: // it ended in a pause
+		b = fmt.Appendf(b, "goroutines: up to %d, that were alive before a pause", s.Unsure)
+	default:
+		b = fmt.Appendf(b, "goroutines: %d alive, and up to %d that were before a pause", s.Alive, s.Unsure)
+	}
+	b = fmt.Appendf(b, "; %d were there before", s.Seeded)
+	if s.Found > 0 {
+		b = fmt.Appendf(b, ", %d came in pauses", s.Found)
+	}
+	return fmt.Appendf(b, ", %d created (%s/s), %d ended (%s/s)\n", s.Created, rateText(s.perSecond(s.Created)), s.Ended, rateText(s.perSecond(s.Ended)))
 }
 
 func appendStates(b []byte, s *Stat) []byte {

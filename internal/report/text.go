@@ -41,7 +41,7 @@ type textWriter struct {
 
 // Event implements Transitions.
 func (t *textWriter) Event(e *event.Event, c gstate.Change) error {
-	if e.Kind == event.Snapshot || e.Kind == event.Labels {
+	if e.Kind == event.Snapshot || e.Kind == event.Labels || e.Kind == event.Census {
 		return t.err
 	}
 	b, start := t.b, len(t.b)

@@ -79,6 +79,9 @@ func (b *Buffer) Add(e *event.Event) bool {
 	return true
 }
 
+// Ended says whether the Buffer has the end of all goroutines of a process, or a gap.
+func (b *Buffer) Ended(pid uint32) bool { return b.ended[pid] }
+
 // Replay passes the kept events on, in order, up to the first error of emit.
 func (b *Buffer) Replay(emit func(*event.Event) error) error {
 	for _, chunk := range b.chunks {

@@ -174,6 +174,7 @@ func (r *reader) chunk(ctx context.Context, addrs []uint64) error {
 	for i, addr := range addrs {
 		if gs[i] == nil {
 			r.d.Torn++
+			r.d.Unread++
 			continue
 		}
 		if alive(r.status(gs[i])) {

@@ -123,13 +123,18 @@ func (s *Summary) seed(e *event.Event) {
 	switch {
 	case g == nil:
 		g = s.appear(p, e, stateOf(e.To, e.Fake), e.Birth)
-		s.seeded++
+		if s.gapped {
+			s.found++
+		} else {
+			s.seeded++
+		}
 	case g.gaps == 0:
 		return
 	default:
 		s.account(g, g.state, max(e.Time, g.since))
+		s.heard(g)
 		s.move(g, stateOf(e.To, e.Fake))
-		g.gaps, g.begin, g.atLeast, g.known = 0, g.since, true, 0
+		g.begin, g.atLeast, g.known = g.since, true, 0
 	}
 	switch {
 	case e.Fake:
@@ -244,7 +249,8 @@ func (s *Summary) enter(p *process, g *goroutine, e *event.Event, to State, goes
 	if g.state == Syscall && g.p >= 0 && int(g.p) < len(p.holders) && p.holders[g.p] == g {
 		p.holders[g.p] = nil
 	}
-	g.fake, g.gaps = nil, 0
+	s.heard(g)
+	g.fake = nil
 	if e.To == goruntime.Waiting && e.Fake {
 		g.fake, g.fakeBegin, g.fakeAtLeast = s.fakeOf(e.Reason), e.Time, false
 	}
@@ -314,11 +320,33 @@ func (s *Summary) end(p *process, g *goroutine) {
 	s.forget(p, g)
 }
 
+// unsure says whether the goroutine may have ended in a gap.
+func (g *goroutine) unsure() bool { return g.gaps > 0 && g.state == Unknown }
+
+// heard notes that something was heard of the goroutine.
+func (s *Summary) heard(g *goroutine) {
+	if g.unsure() {
+		s.unsure--
+	}
+	g.gaps = 0
+}
+
+// miss takes the end of a goroutine that ended in a gap. As when it was is not known, neither
+// its life nor its end count.
+func (s *Summary) miss(p *process, g *goroutine) {
+	s.busiest.offer(g, g.time[Running], true)
+	if !g.site.Runtime() {
+		s.waiters.offer(g, g.longest.ns, true)
+	}
+	s.forget(p, g)
+}
+
 // forget removes a goroutine.
 func (s *Summary) forget(p *process, g *goroutine) {
 	if g.p >= 0 && int(g.p) < len(p.holders) && p.holders[g.p] == g {
 		p.holders[g.p] = nil
 	}
+	s.heard(g)
 	s.move(g, gone)
 	last := p.all[len(p.all)-1]
 	p.all[g.index], last.index = last, g.index

@@ -19,7 +19,9 @@ type Page struct {
 	Violations uint64        // see gstate
 	Untraced   time.Duration // in which nothing was traced
 	Alive      int           // goroutines, at the end
+	Unsure     int           // more of them, which may have ended in a gap: see Summary.Unsure
 	Seeded     uint64        // how many were there before the trace, counted once and not for each interval
+	Found      uint64        // how many came in a gap, and were there when the goroutines were read after it
 	Created    uint64
 	Ended      uint64
 
@@ -180,7 +182,7 @@ func (s *Summary) Page() *Page {
 	p := &Page{
 		Begin: s.begin, End: s.now,
 		Events: s.events, Violations: s.violations, Untraced: time.Duration(s.untraced),
-		Alive: s.alive, Seeded: s.seeded, Created: s.created, Ended: s.ended,
+		Alive: s.Alive(), Unsure: s.unsure, Seeded: s.seeded, Found: s.found, Created: s.created, Ended: s.ended,
 		Lived: time.Duration(s.lived + int64(s.alive)*s.now),
 		Sched: s.sched.dist(), SchedHist: s.sched.buckets(), Slices: s.slices.dist(),
 		Syscalls: s.syscalls.dist(), Cgo: s.cgo.dist(), LostP: s.lostP, LostPTime: time.Duration(s.lostPTime),

@@ -31,7 +31,9 @@ type Summary struct {
 
 	states [NumStates]int // goroutines, now
 	alive  int            // their sum
+	unsure int            // of them: nothing was heard of them since a gap
 	seeded uint64         // goroutines that were there before, since the beginning of the trace
+	gapped bool           // what is read now was not all there before
 
 	sites    map[siteKey]*site
 	siteList []*site // all of them
@@ -51,8 +53,9 @@ type Summary struct {
 type interval struct {
 	events, violations uint64
 	created, ended     uint64
-	lived              int64 // lifetimes, less the time of now for each goroutine alive
-	untraced           int64 // ns
+	found              uint64 // goroutines that came in a gap
+	lived              int64  // lifetimes, less the time of now for each goroutine alive
+	untraced           int64  // ns
 
 	sched     Durations
 	slices    Durations
@@ -110,6 +113,8 @@ func (s *Summary) Event(e *event.Event, c *gstate.Change) {
 		s.seed(e)
 	case event.Gap:
 		s.gap(e)
+	case event.Census:
+		s.census(e)
 	case event.Exec, event.Exit:
 		s.endProcess(e)
 	}
@@ -127,8 +132,12 @@ func (s *Summary) Begin() int64 { return s.begin }
 // States is how many goroutines are in each state now.
 func (s *Summary) States() [NumStates]int { return s.states }
 
-// Alive is how many goroutines there are now.
-func (s *Summary) Alive() int { return s.alive }
+// Alive is how many goroutines there are now, without the Unsure.
+func (s *Summary) Alive() int { return s.alive - s.unsure }
+
+// Unsure is how many goroutines were there before a gap and may have ended in it: nothing has
+// been heard of them since.
+func (s *Summary) Unsure() int { return s.unsure }
 
 // Sched has the scheduling latencies of the interval: from runnable to running. The
 // result changes with the Summary.
@@ -229,6 +238,7 @@ func (s *Summary) endProcess(e *event.Event) {
 // gap forgets the states of all goroutines of a process, or with PID 0 of all.
 func (s *Summary) gap(e *event.Event) {
 	s.untraced += max(0, e.Time-max(e.Since, s.begin))
+	s.gapped = s.gapped || s.alive > 0 || s.events > 0 // a recording can begin with a gap
 	for pid, p := range s.procs {
 		if e.PID != 0 && e.PID != pid {
 			continue
@@ -236,16 +246,31 @@ func (s *Summary) gap(e *event.Event) {
 		clear(p.holders)
 		for i := len(p.all) - 1; i >= 0; i-- { // forget puts the last in the place of i
 			g := p.all[i]
-			t := max(e.Since, g.since)
-			s.account(g, g.state, t)
+			unsure := g.unsure()
 			if g.gaps++; g.gaps >= gstate.MaxGaps {
-				s.forget(p, g)
+				s.miss(p, g)
 				continue
 			}
+			if unsure { // its time counts once it is known that it lived on
+				continue
+			}
+			t := max(e.Since, g.since)
+			s.account(g, g.state, t)
 			if g.state != gone {
 				s.move(g, Unknown)
+				s.unsure++
 			}
 			g.begin, g.atLeast, g.fake = t, true, nil
+		}
+	}
+}
+
+// census ends the goroutines that ended in a gap.
+func (s *Summary) census(e *event.Event) {
+	p := s.process(e.PID)
+	for i := len(p.all) - 1; i >= 0; i-- { // as in gap
+		if g := p.all[i]; g.gaps > 0 {
+			s.miss(p, g)
 		}
 	}
 }

@@ -304,13 +304,42 @@ func TestSeedAfterGap(t *testing.T) {
 	for _, ns := range times(p) {
 		sum += ns
 	}
-	if p.Alive != 5 || sum != 4*300+100 || p.Seeded != 5 || p.Violations != 0 {
+	if p.Alive != 4 || p.Unsure != 1 || sc.s.Alive() != 4 || sum != 4*300+100 || p.Seeded != 4 || p.Found != 1 || p.Violations != 0 {
 		t.Errorf("%d alive, %d ns in all, %+v", p.Alive, sum, p)
 	}
 	for _, row := range p.Blocked {
 		if row.Reason == "sleep" && (row.Count != 1 || row.Total != 50) {
 			t.Errorf("a wait that was read after the gap: %+v", row)
 		}
+	}
+}
+
+// A goroutine that ended in a gap lives no longer than up to the first one that it was not heard
+// of after; one that was only not heard of lives on.
+func TestCensus(t *testing.T) {
+	sc := newScript(t, summary.Options{})
+	b := birthAt("main.main", 1)
+	for goid := uint64(1); goid <= 3; goid++ {
+		sc.there(0, goid, waiting, "select", b)
+	}
+	sc.ready(50, 3, 0)
+	sc.change(60, 3, runnable, running, event.ViaSchedule)
+	for at := int64(100); at < 900; at += 100 {
+		sc.feed(event.Event{Kind: event.Gap, Since: at, Time: at + 50})
+		if got := sc.s.Alive() + 3 - sc.s.Unsure(); got != 0 {
+			t.Fatalf("%d are known to be alive after a gap", got)
+		}
+	}
+	sc.feed(event.Event{Kind: event.Snapshot, Time: 850, GoID: 1, To: waiting, Reason: "select"})
+	sc.ready(900, 2, 0)
+	sc.feed(event.Event{Kind: event.Census, Time: 850})
+	p := sc.page(1000)
+	want := [...]int64{summary.Running: 40, summary.Runnable: 10 + 100, summary.Waiting: 100 + 100 + 50 + 150, summary.Unknown: 750 + 800}
+	if got := times(p); got != want || p.Lived != 2*1000+100 {
+		t.Errorf("%v, want %v; lived %d", got, want, p.Lived)
+	}
+	if p.Alive != 2 || p.Unsure != 0 || p.Violations != 0 || len(p.Busiest) == 0 || p.Busiest[0].GoID != 3 || !p.Busiest[0].Ended {
+		t.Errorf("%+v", p)
 	}
 }
 

@@ -161,6 +161,8 @@ func (r *Recorder) Event(e *event.Event) {
 		r.transition(e, c)
 	case event.Gap:
 		r.gap(e)
+	case event.Census:
+		r.live.Retain(func(_ uint64, g *recorded) bool { return g.gaps == 0 || g.figures.Transitions > 0 })
 	case event.Labels: // no change
 	case event.Exec, event.Exit:
 		r.live = goid.Map[recorded]{}

@@ -151,6 +151,13 @@ func TestRecorderGap(t *testing.T) {
 	if rates = r.Take(1990); rates.For != 100 || rates.Over != 800 {
 		t.Errorf("for %d of %d ns, not 100 of 800", rates.For, rates.Over)
 	}
+	r.Event(&event.Event{Kind: event.Snapshot, Time: 2000, PID: 1, GoID: 1, To: goruntime.Waiting})
+	r.Event(&event.Event{Kind: event.Census, Time: 2000, PID: 1})
+	if r.live.Get(1) == nil || r.live.Get(2) != nil {
+		t.Error("a census that named 1 and not 2 has left what it should not")
+	}
+	r.Event(&event.Event{Time: 2000, PID: 1, GoID: 2, From: goruntime.Waiting, To: goruntime.Runnable})
+	r.Take(2000)
 	for gap := range int64(200) { // of what is never heard of again nothing is kept
 		r.Event(&event.Event{Kind: event.Gap, PID: 1, Since: 2000 + gap*10, Time: 2005 + gap*10})
 	}

@@ -78,6 +78,8 @@ func (s *states) apply(e *event.Event) {
 			g.gaps++
 			return g.gaps < gstate.MaxGaps
 		})
+	case event.Census:
+		s.live.Retain(func(_ uint64, g *present) bool { return g.gaps == 0 })
 	case event.Exec, event.Exit: // the goroutines are gone with the program
 		s.live = goid.Map[present]{}
 	}

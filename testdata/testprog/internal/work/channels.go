@@ -1,6 +1,9 @@
 package work
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // PingPong hands a token to and fro between two goroutines, n round trips over
 // unbuffered channels.
@@ -57,3 +60,17 @@ func Spawn(n int) {
 }
 
 func spawned(wg *sync.WaitGroup) { wg.Done() }
+
+// Generations keeps n goroutines alive until it is killed. Each lives for 5 ms and then starts
+// another. For a moment both are there: never more than 2 n are.
+func Generations(n int) {
+	for i := 0; i < n; i++ {
+		go generation()
+	}
+	select {}
+}
+
+func generation() {
+	time.Sleep(5 * time.Millisecond)
+	go generation()
+}
