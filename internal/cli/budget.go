@@ -53,7 +53,7 @@ type budget struct {
 }
 
 func newBudget(s *session, share float64) budget {
-	return budget{session: s, share: share, Budget: *engine.NewBudget(share, s.opts.stacks)}
+	return budget{session: s, share: share, Budget: *engine.NewBudget(share, s.opts.stacks && !s.opts.keepStacks)}
 }
 
 // errDear ends a trace that no pause could make cheap enough.

@@ -25,6 +25,8 @@ type engineOptions struct {
 
 	stacks bool // where goroutines park, enter system calls and are created
 
+	keepStacks bool // the trace is for its stacks: the budget pauses sooner than do without
+
 	noLabels bool // with stacks, but nobody looks at the pprof labels
 
 	attachesAgain bool // later, perhaps: no capability is given up

@@ -105,7 +105,7 @@ func (o *profileOptions) check(durationGiven, screen bool) error {
 	case o.http == "" && o.output == "" && o.format != formatFolded && screen:
 		return withHint(usagef("a profile is no text for a terminal"), "write it to a file with --output, or look at it with --http localhost:0")
 	}
-	o.engine.stacks = true
+	o.engine.stacks, o.engine.keepStacks = true, true
 	return o.engine.check()
 }
 

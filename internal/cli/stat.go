@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -137,6 +138,7 @@ type statter struct {
 	sink    io.Writer     // what out writes to
 	before  stream.Totals // at the last page
 	next    int64         // when the next page is due: CLOCK_MONOTONIC, ns; 0 without an interval
+	last    int64         // from then on no page is due but the last, which has what little time is over
 	events  uint64
 	refused bool // out takes no more
 }
@@ -151,8 +153,12 @@ func newStatter(t *terminal, o *statOptions, src stream.Source, out io.Writer) *
 		st.out = report.NewStatLine(out)
 	}
 	st.sum = summary.New(info.Begin, summary.Options{Top: o.top, Stack: src.Stack})
+	st.last = math.MaxInt64
 	if o.interval > 0 {
 		st.next = info.Begin + int64(o.interval)
+	}
+	if o.duration > 0 {
+		st.last = info.Begin + int64(min(o.duration, math.MaxInt64-time.Duration(info.Begin)))
 	}
 	return st
 }
@@ -187,7 +193,7 @@ func (st *statter) tick(now int64) error {
 // cut ends all intervals up to now. They go by event time alone, so that those of a
 // recording are those that were seen live.
 func (st *statter) cut(now int64) error {
-	for st.next != 0 && now >= st.next {
+	for st.next != 0 && now >= st.next && st.next < st.last {
 		st.sum.Advance(st.next)
 		if err := st.page(); err != nil {
 			return err

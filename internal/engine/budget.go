@@ -9,7 +9,7 @@ import "time"
 // earned for it to be worth while. A Budget is a pure function of what it is told.
 type Budget struct {
 	share  float64  // of the target's CPU time
-	stacks bool     // the trace takes stacks
+	stacks bool     // the trace takes stacks, and can do without
 	spared bool     // it would, but for the budget
 	credit float64  // ns of cost that may still be caused
 	begun  bool     // there was a Step
@@ -72,8 +72,8 @@ const (
 	GiveUp                    // no pause would be long enough
 )
 
-// NewBudget makes a budget of a share, from 0 to 1, for a trace that takes stacks or does
-// not. With a share of 1 and more there is none.
+// NewBudget makes a budget of a share, from 0 to 1, for a trace that takes stacks it can do
+// without, or does not. With a share of 1 and more there is none.
 func NewBudget(share float64, stacks bool) *Budget {
 	return &Budget{share: share, stacks: stacks, spends: -1}
 }
