@@ -49,6 +49,14 @@ const (
 	youth = 16
 	// soonest and latest bound the time to the next step.
 	soonest, latest = 5 * time.Millisecond, 50 * time.Millisecond
+	// tooSoon is how little time after the step before nothing can be judged by: in it the
+	// target may have got no CPU at all. The next step takes it in.
+	tooSoon = soonest / 2
+	// loan is the time whose earnings may be spent before they are there. So a trace that
+	// costs hardly more than it may in the beginning does not begin with a pause.
+	loan = 2 * soonest
+	// trifle is a debt that no pause is worth: to pause costs more.
+	trifle = 50 * time.Microsecond
 	// worthwhile is the part of the cost from which on it helps to leave out stacks. Where
 	// it is smaller, as at a uprobe whose trap costs ten times as much as a stack, the trace
 	// would pause nearly as often and have no stacks besides.
@@ -88,10 +96,10 @@ func (b *Budget) Step(now int64, s Spending) Verdict {
 		b.begun, b.first, b.start, b.last, b.now = true, s, now, s, now
 		return GoOn
 	}
-	b.last, b.now = s, now
-	if b.share >= 1 || elapsed <= 0 {
+	if b.share >= 1 || elapsed < float64(tooSoon) {
 		return GoOn
 	}
+	b.last, b.now = s, now
 	if b.rate == 0 {
 		b.rate = earned / elapsed
 	}
@@ -103,7 +111,7 @@ func (b *Budget) Step(now int64, s Spending) Verdict {
 	b.spends = spent / elapsed
 	b.traced = b.spends
 	switch {
-	case b.credit >= 0:
+	case b.credit >= -max(b.rate*float64(loan), float64(trifle)):
 		return b.tracing()
 	case b.spared && spent <= earned:
 		return GoOn // to leave out the stacks was enough: what was overspent comes in again

@@ -132,6 +132,34 @@ func TestBudgetBeginning(t *testing.T) {
 	}
 }
 
+// A trace that costs next to nothing, or just about what it may, does not pause in the beginning, where the steps
+// can be some microseconds long and the target may have got no CPU in them.
+func TestBudgetFirstSteps(t *testing.T) {
+	b := NewBudget(0.25, true)
+	now, spent := int64(1), Spending{}
+	for i, step := range []struct{ elapsed, cost, cpu time.Duration }{
+		{0, 0, 0},
+		{50 * time.Microsecond, time.Microsecond, 0},
+		{300 * time.Microsecond, 60 * time.Microsecond, 200 * time.Microsecond},
+		{5 * time.Millisecond, 700 * time.Microsecond, 2500 * time.Microsecond},
+		{100 * time.Microsecond, 20 * time.Microsecond, 0},
+		{50 * time.Millisecond, 5 * time.Millisecond, 20 * time.Millisecond},
+	} {
+		now += int64(step.elapsed)
+		spent.Cost += step.cost
+		spent.CPU += step.cpu
+		if verdict := b.Step(now, spent); verdict != GoOn {
+			t.Fatalf("step %d, %+v: verdict %d", i, step, verdict)
+		}
+	}
+	now += int64(50 * time.Millisecond) // much too dear now
+	spent.Cost += 20 * time.Millisecond
+	spent.CPU += 20 * time.Millisecond
+	if verdict := b.Step(now, spent); verdict != Pause {
+		t.Errorf("verdict %d of a trace that costs all there is", verdict)
+	}
+}
+
 // A target that got hardly any CPU in a moment is not one that a moment of tracing is too dear
 // for: neither when the trace begins, nor after a rest.
 func TestBudgetStarved(t *testing.T) {
