@@ -209,8 +209,7 @@ func (b *budget) end(emit func(*event.Event) error) error {
 	b.gaps++
 	b.gapped += time.Duration(now - b.paused)
 	b.paused, b.unsure = 0, true
-	s := b.session
-	s.read.took -= s.read.took / 8 // the first time, much had to be made ready: find out anew some day
+	b.session.read.ripen()
 	return emit(&gap)
 }
 

@@ -59,6 +59,7 @@ type seeder struct {
 	full    bool // the events are passed on at once
 	refused bool // emit returned an error
 	again   bool // it is not the first time, and nothing is said of it
+	bare    bool // without stacks, although the trace has them
 	known   bool // goroutines have been told of
 	cancel  context.CancelCauseFunc
 }
@@ -77,7 +78,7 @@ func (s *seeder) run(ctx context.Context, present processes) error {
 		err = errors.Join(err, s.events.Replay(s.emit)) // also when the engine failed: they were made
 	}
 	end, clockErr := clock.Mono()
-	s.session.read = reading{end, time.Duration(end - begin)}
+	s.session.read.note(begin, end, s.bare)
 	return errors.Join(err, clockErr)
 }
 
@@ -99,7 +100,7 @@ func (s *seeder) read(ctx context.Context, present processes) ([]*dump.Dump, err
 	}
 	results := make(chan result, 1)
 	go func() {
-		dumps, err := present.dumps(ctx, s.session.opts.stacks)
+		dumps, err := present.dumps(ctx, s.session.opts.stacks && !s.bare)
 		results <- result{dumps, err}
 	}()
 	for {

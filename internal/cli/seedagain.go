@@ -17,16 +17,42 @@ const (
 	seedShare = 10
 )
 
-// reading is what the last snapshot took.
+// reading is what the last snapshots took.
 type reading struct {
-	end  int64 // when it was done: CLOCK_MONOTONIC, ns; 0 if there was none
-	took time.Duration
+	end  int64         // when the last one was done: CLOCK_MONOTONIC, ns; 0 if there was none
+	took time.Duration // one as the trace wants it, with stacks if it has them
+	bare time.Duration // one without
+}
+
+// bareShare is the part that a snapshot without stacks takes of one with them, until that is
+// known: docs/usage/dump.md.
+const bareShare = 4
+
+// note keeps what a snapshot took from begin to end.
+func (r *reading) note(begin, end int64, bare bool) {
+	r.end = end
+	switch took := time.Duration(end - begin); {
+	case bare:
+		r.bare = took
+	case r.took == 0:
+		r.took, r.bare = took, took/bareShare
+	default:
+		r.took = took
+	}
+}
+
+// ripen makes it likelier that the goroutines are read again some day: the first time, much
+// had to be made ready, and there may be fewer of them by now.
+func (r *reading) ripen() {
+	r.took -= r.took / 8
+	r.bare -= r.bare / 8
 }
 
 // seedAgain passes on the goroutines that are there, some time after a pause, so that those that stay
 // parked are known again, and those that have ended, too. While they are read nobody looks at the budget. So they are read
 // only if what is left of it suffices by far for as long as that took the last time, and no
-// longer than what is left. If they cannot be read, they are known when they change, as ever.
+// longer than what is left; without stacks if it suffices for that only. If they cannot be read,
+// they are known when they change, as ever.
 func (b *budget) seedAgain(emit func(*event.Event) error) error {
 	s := b.session
 	now, err := clock.Mono()
@@ -34,12 +60,16 @@ func (b *budget) seedAgain(emit func(*event.Event) error) error {
 		return err
 	}
 	since, room := time.Duration(now-s.read.end), b.Reserve()
-	if since < max(seedPause, seedShare*s.read.took) || room < 2*s.read.took {
+	bare, took := false, s.read.took
+	if room < 2*took && s.opts.stacks {
+		bare, took = true, s.read.bare
+	}
+	if since < max(seedPause, seedShare*took) || room < 2*took {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), room)
 	defer cancel()
-	seeder := seeder{session: s, emit: emit, again: true}
+	seeder := seeder{session: s, emit: emit, again: true, bare: bare}
 	err = seeder.run(ctx, processes{s.target})
 	b.unsure = !seeder.known
 	return err

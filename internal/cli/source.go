@@ -49,7 +49,10 @@ type liveSource struct {
 	info     stream.Info
 }
 
-var _ stream.Source = (*liveSource)(nil)
+var (
+	_ stream.Source  = (*liveSource)(nil)
+	_ stream.Pausing = (*liveSource)(nil)
+)
 
 func startLive(t *terminal, op operand, o engineOptions, duration time.Duration) (*liveSource, error) {
 	clk, err := clock.New()
@@ -131,6 +134,9 @@ func (l *liveSource) Totals() (stream.Totals, error) {
 	t.Cost, err = l.session.engine.Cost()
 	return t, err
 }
+
+// PausedSince implements stream.Pausing.
+func (l *liveSource) PausedSince() int64 { return l.session.budget.paused }
 
 // Close implements stream.Source.
 func (l *liveSource) Close() error { return l.session.close() }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"gopherscope/internal/engine"
 	"gopherscope/internal/event"
 	"gopherscope/internal/gstate"
 	"gopherscope/internal/report"
@@ -139,6 +140,9 @@ type statter struct {
 	before  stream.Totals // at the last page
 	next    int64         // when the next page is due: CLOCK_MONOTONIC, ns; 0 without an interval
 	last    int64         // from then on no page is due but the last, which has what little time is over
+	ticked  int64         // the last tick
+	told    int64         // up to when the pages have a pause of which the Gap is still to come; CLOCK_MONOTONIC, ns
+	gaps    uint64        // that are over
 	events  uint64
 	refused bool // out takes no more
 }
@@ -166,23 +170,51 @@ func newStatter(t *terminal, o *statOptions, src stream.Source, out io.Writer) *
 // event counts an event, after the pages that are due before it.
 func (st *statter) event(e *event.Event) error {
 	if st.next != 0 && e.Time >= st.next {
-		if err := st.cut(e.Time); err != nil {
+		since := int64(0)
+		if e.Kind == event.Gap {
+			since = e.Since
+		}
+		if err := st.cut(e.Time, since); err != nil {
 			return err
 		}
 	}
-	if e.Kind == event.Transition {
+	c := st.states.Apply(e)
+	switch e.Kind {
+	case event.Transition:
 		st.events++
+	case event.Gap:
+		st.gaps++
+		st.gap(e.Since, e.Time, e.PID)
+		return nil
 	}
-	st.sum.Event(e, st.states.Apply(e))
+	st.sum.Event(e, c)
 	return nil
 }
 
-// tick is called when every event before now has been counted.
+// gap counts what is not counted yet of a pause.
+func (st *statter) gap(since, until int64, pid uint32) {
+	e := event.Event{Kind: event.Gap, Since: max(since, st.told), Time: until, PID: pid}
+	st.told = until
+	st.sum.Event(&e, nil)
+}
+
+// tick is called when every event before now has been counted. Whether the trace paused at the
+// end of an interval is not known yet if it does not say so: then the page waits for the next
+// event, or for as long as a pause can last.
 func (st *statter) tick(now int64) error {
-	if err := st.cut(now); err != nil {
+	st.ticked = now
+	known, since := now, int64(0)
+	if src, ok := st.src.(stream.Pausing); ok {
+		since = src.PausedSince()
+	} else {
+		known -= int64(engine.LongestPause)
+	}
+	if err := st.cut(known, since); err != nil {
 		return err
 	}
-	st.sum.Advance(now)
+	if st.next == 0 || now < st.next {
+		st.sum.Advance(now)
+	}
 	if readerGone(st.sink) {
 		st.refused = true
 		return unix.EPIPE
@@ -191,9 +223,12 @@ func (st *statter) tick(now int64) error {
 }
 
 // cut ends all intervals up to now. They go by event time alone, so that those of a
-// recording are those that were seen live.
-func (st *statter) cut(now int64) error {
+// recording are those that were seen live. With since, nothing was traced since then.
+func (st *statter) cut(now, since int64) error {
 	for st.next != 0 && now >= st.next && st.next < st.last {
+		if since != 0 && since < st.next {
+			st.gap(since, st.next, uint32(st.src.Info().PID))
+		}
 		st.sum.Advance(st.next)
 		if err := st.page(); err != nil {
 			return err
@@ -206,6 +241,10 @@ func (st *statter) cut(now int64) error {
 
 // finish writes the last page, of an interval that was cut short or of all.
 func (st *statter) finish() error {
+	if err := st.cut(st.ticked, 0); err != nil {
+		return err
+	}
+	st.sum.Advance(st.ticked)
 	if st.next != 0 && st.sum.Now() <= st.sum.Begin() {
 		return nil
 	}
@@ -219,6 +258,7 @@ func (st *statter) page() error {
 		st.term.notef("warning: what was lost and what it cost is not known: %v", err)
 		totals = st.before
 	}
+	totals.Gaps = st.gaps // those of a recording are of the end of a block
 	p := st.sum.Page()
 	err = st.out.Page(&report.Stat{
 		Page: p, Info: st.src.Info(), Wall: st.src.Wall(p.End), Totals: report.Since(totals, st.before), Top: st.opts.top,
