@@ -2,6 +2,7 @@ package vm_test
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"gopherscope/internal/testenv"
 )
@@ -46,8 +48,9 @@ func (k *kernel) machine() string {
 	return "x86_64"
 }
 
-// qemuArgs make a machine without disk and network, whose console is stdout.
-func (k *kernel) qemuArgs(image, initrd string) []string {
+// qemuArgs make a machine without disk and network, whose console is stdout. Without KVM
+// qemu translates every instruction.
+func (k *kernel) qemuArgs(image string, kvm bool) []string {
 	board, tty := "q35", "ttyS0"
 	if k.arch == "arm64" {
 		board, tty = "virt", "ttyAMA0"
@@ -56,14 +59,27 @@ func (k *kernel) qemuArgs(image, initrd string) []string {
 	line := "console=" + tty + " quiet loglevel=1 panic=-1 no_timer_check rdinit=/init"
 	args := []string{
 		"-machine", board, "-cpu", "max", "-smp", "2", "-m", "3G", "-nodefaults", "-display", "none",
-		"-serial", "stdio", "-no-reboot", "-kernel", image, "-initrd", initrd,
+		"-serial", "stdio", "-no-reboot", "-kernel", image,
 		// Only a panic goes to the console: the guest prints the rest at the end.
 		"-append", line,
 	}
-	if k.arch == runtime.GOARCH {
-		args = append(args, "-accel", "kvm")
+	if kvm {
+		return append(args, "-accel", "kvm")
 	}
 	return append(args, "-accel", "tcg,thread=single")
+}
+
+// haveKVM says whether KVM runs this kernel. That of a host which is a virtual machine itself
+// may be there and not run it: qemu then ends at once, or the machine stands still. So it is
+// tried: without a file system the kernel panics within seconds, and restarts, which ends qemu.
+func (k *kernel) haveKVM(qemu, image string) bool {
+	if k.arch != runtime.GOARCH || !exists("/dev/kvm") {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, qemu, k.qemuArgs(image, true)...).Output()
+	return err == nil && strings.Contains(string(out), "Kernel panic")
 }
 
 // keyring has the keys that Debian signs its archive with; apt verifies with it.

@@ -49,10 +49,11 @@ func (k *kernel) test(t *testing.T) {
 	steps := k.steps()
 	initrd := filepath.Join(t.TempDir(), "initrd")
 	buildImage(t, k, steps, initrd)
-	t.Logf("Linux %s, %s", version, k.arch)
+	kvm := k.haveKVM(qemu, image)
+	t.Logf("Linux %s, %s, KVM: %v", version, k.arch, kvm)
 
 	begin := time.Now()
-	results, outside, err := boot(t, qemu, k.qemuArgs(image, initrd))
+	results, outside, err := boot(t, qemu, append(k.qemuArgs(image, kvm), "-initrd", initrd))
 	if err != nil {
 		t.Errorf("%v\nthe end of the console:\n%s", err, tail(outside))
 	}

@@ -126,10 +126,11 @@ func run(s console.Step) (code int, err error) {
 	hard := time.AfterFunc(s.Timeout+10*time.Second, func() { _ = unix.Kill(group, unix.SIGKILL) })
 	err = cmd.Wait()
 	hard.Stop()
-	if !timer.Stop() {
-		err = fmt.Errorf("not done after %v: %v", s.Timeout, err)
-	}
+	inTime := timer.Stop()
 	_ = unix.Kill(group, unix.SIGKILL)
+	if !inTime { // the exit code is the signal's doing
+		return -1, errors.Join(fmt.Errorf("not done after %v", s.Timeout), err)
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Exited() {
 		return exit.ExitCode(), nil
