@@ -33,6 +33,7 @@ func TestMaxOverhead(t *testing.T) {
 			var last struct {
 				Type       string
 				Violations uint64
+				Lost       struct{ Total uint64 }
 				Gaps       uint64
 				PausedNs   uint64 `json:"paused_ns"`
 				Cost       struct{ Share float64 }
@@ -54,7 +55,7 @@ func TestMaxOverhead(t *testing.T) {
 			if err := json.Unmarshal([]byte(text[strings.LastIndexByte(text, '\n')+1:]), &last); err != nil {
 				t.Fatal(err)
 			}
-			if last.Type != "summary" || last.Violations != 0 || last.Gaps != gaps || last.PausedNs != paused {
+			if last.Type != "summary" || last.Violations != 0 && last.Lost.Total == 0 || last.Gaps != gaps || last.PausedNs != paused {
 				t.Errorf("%d gaps of %d ns in all, and the summary says %+v", gaps, paused, last)
 			}
 			said := strings.Contains(messages.String(), "pausing now and then")
