@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"testing"
 
@@ -13,10 +14,12 @@ import (
 // statPage is what the test uses of the JSON of docs/usage/stat.md.
 type statPage struct {
 	Gaps       int   `json:"gaps"`
+	Events     int   `json:"events"`
 	Untraced   int64 `json:"untraced_ns"`
 	Duration   int64 `json:"duration_ns"`
 	Goroutines struct {
 		Alive    int   `json:"alive"`
+		Unsure   int   `json:"unsure"`
 		Lifetime int64 `json:"lifetime_ns"`
 	} `json:"goroutines"`
 	States map[string]struct {
@@ -68,5 +71,55 @@ func TestStatPauses(t *testing.T) {
 	// At most two for each, and the runtime's.
 	if t.Logf("%d alive", most); most < goroutines || most > 2*goroutines+10 {
 		t.Errorf("%d of %d goroutines are alive", most, goroutines)
+	}
+}
+
+// TestStatPagesInPauses holds the pages of a trace that pauses to its one page: each knows of the pause
+// that it is in, live and of a recording.
+func TestStatPagesInPauses(t *testing.T) {
+	testenv.RequireBPF(t)
+	p := testenv.Start(t, testenv.BuildTarget(t, "generations", testenv.Build{}), "50")
+	file := filepath.Join(t.TempDir(), "run.gscope")
+	run := func(args ...string) (pages []statPage) {
+		var messages bytes.Buffer
+		cmd := exec.Command("gopherscope", args...)
+		cmd.Stderr = &messages
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, &messages)
+		}
+		for dec := json.NewDecoder(bytes.NewReader(out)); dec.More(); {
+			var p statPage
+			if err := dec.Decode(&p); err != nil {
+				t.Fatal(err)
+			}
+			pages = append(pages, p)
+		}
+		return pages
+	}
+	check := func(name string, pages []statPage) (all statPage) {
+		dark := 0
+		for i, p := range pages {
+			all.Gaps += p.Gaps
+			all.Untraced += p.Untraced
+			all.Events += p.Events
+			if p.Untraced > p.Duration || p.Untraced == p.Duration && (p.Events != 0 || p.Goroutines.Alive != 0 || p.Goroutines.Unsure == 0) {
+				t.Errorf("%s: page %d: %+v", name, i, p)
+			}
+			if p.Untraced == p.Duration {
+				dark++
+			}
+		}
+		if dark == 0 {
+			t.Errorf("%s: no page of %d is all in a pause: %+v", name, len(pages), all)
+		}
+		return all
+	}
+	check("live", run("stat", "--json", "-i", "100ms", "-d", "2s", "--engine", "ebpf", "--max-overhead", "2%", strconv.Itoa(p.PID())))
+
+	run("record", "-o", file, "-d", "2s", "--engine", "ebpf", "--max-overhead", "2%", strconv.Itoa(p.PID()))
+	one := run("stat", "--json", file)[0]
+	if all := check("recording", run("stat", "--json", "-i", "100ms", file)); all.Gaps != one.Gaps || all.Untraced != one.Untraced || all.Events != one.Events {
+		t.Errorf("all pages have %+v, the one page has %+v", all, one)
 	}
 }

@@ -33,9 +33,12 @@ func Since(now, before stream.Totals) stream.Totals {
 // duration is the length of the interval.
 func (s *Stat) duration() time.Duration { return time.Duration(max(0, s.End-s.Begin)) }
 
-// perSecond is a rate over the interval; 0 of an empty one.
+// traced is how much of the interval was traced.
+func (s *Stat) traced() time.Duration { return max(0, s.duration()-s.Untraced) }
+
+// perSecond is a rate over the time of the interval that was traced; 0 if there was none.
 func (s *Stat) perSecond(n uint64) float64 {
-	if d := s.duration(); d > 0 {
+	if d := s.traced(); d > 0 {
 		return float64(n) / d.Seconds()
 	}
 	return 0

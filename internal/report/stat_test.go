@@ -97,6 +97,40 @@ func TestStat(t *testing.T) {
 	}
 }
 
+// Rates are of the time that was traced, and goroutines that may have ended in a pause are neither
+// alive nor gone.
+func TestStatPaused(t *testing.T) {
+	const ms = int64(time.Millisecond)
+	s := summary.New(0, summary.Options{})
+	statStream(s)
+	s.Event(&event.Event{Kind: event.Gap, Since: 100 * ms, Time: 1000 * ms, PID: 7}, nil)
+	s.Advance(1000 * ms)
+	page := *statPage(10)
+	for _, want := range []struct{ text, line []string }{
+		{[]string{"goroutines: up to 3, ", " 2 created (20.0/s), 1 ended (10.0/s)", "events: 14 (140/s)", "not traced for 900.0ms"}, []string{" 0-3 ", " 20.0 ", " 10.0 ", " 140 ", " 2.70 "}},
+		{[]string{" 0 created (0.00/s), 0 ended (0.00/s)", "events: 0 (0.00/s)", "not traced for 1.00s"}, []string{" 0-3 ", " - ", " 3.00 "}},
+	} {
+		page.Page = s.Page()
+		var text, line bytes.Buffer
+		for out, w := range map[Stats]*bytes.Buffer{NewStatText(&text): &text, NewStatLine(&line): &line} {
+			if err := errors.Join(out.Page(&page), out.Flush()); err != nil {
+				t.Fatal(err)
+			}
+			all := want.text
+			if w == &line {
+				all = want.line
+			}
+			for _, part := range all {
+				if !strings.Contains(w.String(), part) {
+					t.Errorf("no %q in\n%s", part, w)
+				}
+			}
+		}
+		s.Reset()
+		s.Event(&event.Event{Kind: event.Gap, Since: 1000 * ms, Time: 2000 * ms, PID: 7}, nil)
+	}
+}
+
 // An empty interval has no row and no division by zero, and its lists are not null.
 func TestStatEmpty(t *testing.T) {
 	empty := &Stat{Page: summary.New(0, summary.Options{}).Page(), Info: &stream.Info{Engine: "inline", GoVersion: "go1.27"}}

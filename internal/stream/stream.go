@@ -84,3 +84,11 @@ type Source interface {
 	// Close detaches from the target.
 	Close() error
 }
+
+// Pausing is what a Source has besides if it knows of a pause before that is over, as of a
+// live process. Others tell of a pause with the [event.Gap] at its end only.
+type Pausing interface {
+	// PausedSince is when the pause began that the trace is in, CLOCK_MONOTONIC in ns; 0 if it
+	// is in none.
+	PausedSince() int64
+}

@@ -34,6 +34,7 @@ type Summary struct {
 	unsure int            // of them: nothing was heard of them since a gap
 	seeded uint64         // goroutines that were there before, since the beginning of the trace
 	gapped bool           // what is read now was not all there before
+	gapEnd int64          // of the last gap: one that begins there is the same one
 
 	sites    map[siteKey]*site
 	siteList []*site // all of them
@@ -235,9 +236,12 @@ func (s *Summary) endProcess(e *event.Event) {
 	s.current = nil
 }
 
-// gap forgets the states of all goroutines of a process, or with PID 0 of all.
+// gap forgets the states of all goroutines of a process, or with PID 0 of all. A gap may be
+// told of in pieces.
 func (s *Summary) gap(e *event.Event) {
 	s.untraced += max(0, e.Time-max(e.Since, s.begin))
+	more := e.Since == s.gapEnd
+	s.gapEnd = e.Time
 	s.gapped = s.gapped || s.alive > 0 || s.events > 0 // a recording can begin with a gap
 	for pid, p := range s.procs {
 		if e.PID != 0 && e.PID != pid {
@@ -247,7 +251,10 @@ func (s *Summary) gap(e *event.Event) {
 		for i := len(p.all) - 1; i >= 0; i-- { // forget puts the last in the place of i
 			g := p.all[i]
 			unsure := g.unsure()
-			if g.gaps++; g.gaps >= gstate.MaxGaps {
+			if !more || g.gaps == 0 {
+				g.gaps++
+			}
+			if g.gaps >= gstate.MaxGaps {
 				s.miss(p, g)
 				continue
 			}

@@ -7,6 +7,7 @@ import (
 
 	"gopherscope/internal/event"
 	"gopherscope/internal/goruntime"
+	"gopherscope/internal/gstate"
 	"gopherscope/internal/summary"
 )
 
@@ -311,6 +312,24 @@ func TestSeedAfterGap(t *testing.T) {
 		if row.Reason == "sleep" && (row.Count != 1 || row.Total != 50) {
 			t.Errorf("a wait that was read after the gap: %+v", row)
 		}
+	}
+}
+
+// A gap that is told of in many pieces is one: a goroutine that says nothing in it is not taken for
+// one that has ended.
+func TestGapInPieces(t *testing.T) {
+	sc := newScript(t, summary.Options{})
+	sc.there(0, 1, waiting, "select", birthAt("main.main", 1))
+	var untraced time.Duration
+	for at := int64(100); at < 100+10*3*gstate.MaxGaps; at += 10 {
+		sc.feed(event.Event{Kind: event.Gap, Since: at, Time: at + 10})
+		if at%100 == 90 {
+			untraced += sc.page(at + 10).Untraced
+			sc.s.Reset()
+		}
+	}
+	if untraced != 10*3*gstate.MaxGaps || sc.s.Unsure() != 1 {
+		t.Errorf("%d ns were not traced, %d goroutines may have ended", untraced, sc.s.Unsure())
 	}
 }
 
