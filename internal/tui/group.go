@@ -302,8 +302,7 @@ func (gr *grouper) noStack(g *dump.Goroutine) string {
 		}
 		g = &s.Goroutines[i]
 	}
-	switch {
-	case g.Source == dump.SourceNone:
+	if g.Source == dump.SourceNone {
 		return "[runs on a CPU; no sample]"
 	}
 	return "[stack " + g.Source.String() + "]"

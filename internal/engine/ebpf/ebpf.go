@@ -198,12 +198,17 @@ var ErrOldKernel = errors.New("the kernel is too old")
 // says nothing, since distributions have what is needed in older kernels, too.
 func explain(err error) error {
 	if release, old := oldKernel(); old {
-		return fmt.Errorf("%w: Linux %s, needs %d.%d or newer (%v)", ErrOldKernel, release, minMajor, minMinor, err)
+		return tooOld(release, err)
 	}
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: needs CAP_BPF and CAP_PERFMON", unix.EPERM)
 	}
 	return err
+}
+
+// tooOld is the error of a load on an old kernel.
+func tooOld(release string, err error) error {
+	return fmt.Errorf("%w: Linux %s, needs %d.%d or newer (%w)", ErrOldKernel, release, minMajor, minMinor, err)
 }
 
 func setConstants(spec *ebpf.CollectionSpec, t *target.Target, ns *process.PIDNamespace) error {
