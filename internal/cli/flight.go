@@ -78,7 +78,6 @@ func runFlight(ctx context.Context, t *terminal, o *recordOptions) (err error) {
 	}
 	f.announce()
 	runErr := f.run(ctx)
-	f.clear()
 	t.notef("%s", summarize(t, src, f.states, f.events).Text())
 	if f.missed > 0 {
 		t.notef("conditions came to hold %d more times within --cool-down %s: not recorded", f.missed, o.flight.coolDown)
@@ -106,7 +105,6 @@ type flight struct {
 	until  int64 // it is written up to then: CLOCK_MONOTONIC, ns
 	cool   int64 // before, no condition counts
 	missed int   // conditions that did not
-	shown  int64 // when the progress was; 0 is never
 }
 
 func (f *flight) announce() {
@@ -125,7 +123,6 @@ func (f *flight) announce() {
 func (f *flight) run(ctx context.Context) error {
 	err := f.src.Run(ctx, f.event, f.tick)
 	if errors.Is(err, errFiles) {
-		f.clear()
 		f.term.notef("ended: --max-files %d are written", f.opts.maxFiles)
 		return nil
 	}
@@ -214,7 +211,11 @@ func (f *flight) look(now int64) error {
 		}
 		lost = totals.Lost.Total()
 	}
-	for _, fired := range f.watch.Tick(now, lost) {
+	upTo := now
+	if src, ok := f.src.(stream.Pausing); ok && src.PausedSince() != 0 {
+		upTo = min(now, src.PausedSince())
+	}
+	for _, fired := range f.watch.Tick(upTo, lost) {
 		if f.file == nil && now < f.cool {
 			f.missed++
 			continue
@@ -228,7 +229,6 @@ func (f *flight) look(now int64) error {
 
 // happened begins a file, or adds to the one that is being written why it could have begun now.
 func (f *flight) happened(why *recording.Note) error {
-	f.clear()
 	if f.file != nil {
 		f.term.notef("%s: also in %s", f.text(why), f.name)
 		return f.written(f.keep.Note(why))
@@ -264,7 +264,6 @@ func (f *flight) end() error {
 		if st, serr := file.Stat(); serr == nil {
 			size = st.Size()
 		}
-		f.clear()
 		f.term.notef("recorded %s: %s", f.name, formatBytes(size))
 	} else {
 		err = explainWrite(err, events)
@@ -285,25 +284,15 @@ func (f *flight) written(err error) error {
 
 // progress shows what is kept, on a terminal only.
 func (f *flight) progress(now int64) {
-	if columns(f.term.Err) == 0 || now-max(f.shown, f.src.Info().Begin) < recordProgressPeriod {
+	if !f.term.progressDue() {
 		return
 	}
-	f.shown = now
 	since, size, _ := f.keep.Kept()
 	doing := "kept"
 	if f.file != nil {
 		doing = "writing " + f.name + ", kept"
 	}
-	fmt.Fprintf(f.term.Err, "\r\x1b[Kgopherscope: %s", message(fmt.Sprintf("%d events, %s %v in %s", f.events, doing,
-		time.Duration(now-since).Round(time.Second), formatBytes(size))))
-}
-
-// clear takes the progress away.
-func (f *flight) clear() {
-	if f.shown > 0 {
-		fmt.Fprint(f.term.Err, "\r\x1b[K")
-		f.shown = 0
-	}
+	f.term.progress("%d events, %s %v in %s", f.events, doing, time.Duration(now-since).Round(time.Second), formatBytes(size))
 }
 
 // noteText is a note of a recording with the time of day.

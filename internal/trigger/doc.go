@@ -23,6 +23,10 @@
 // last minute, once there are ten seconds of them. A figure that is not known, as
 // a quantile of no durations, fulfils no term.
 //
+// While a gap lasts no time passes for a Watch. After it, of some goroutines it is not known whether they
+// are there, and in which state: a term on a count is fulfilled only if it is whatever they
+// do, and false only if it is whatever they do.
+//
 // A condition fires when it comes to hold, and again only after it was clearly false:
 // one of its terms by a tenth of its bound.
 //

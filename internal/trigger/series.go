@@ -14,9 +14,9 @@ type series struct {
 	Figure
 	dist *dist // of a duration
 
-	now       float64 // at this look
-	known     bool
-	low, high float64 // since the look before, of counts
+	now      bounds // at this look
+	known    bool
+	min, max bounds // since the look before, of counts
 
 	remembers bool      // a factor is asked for
 	past      []float64 // at the looks before, in no order once there are more than a minute's
@@ -25,30 +25,43 @@ type series struct {
 	stale     bool      // sorted is
 }
 
+// bounds are what a value is: least and most differ for a count after a gap, as long as it is
+// not known of some goroutines whether they are there.
+type bounds struct{ least, most float64 }
+
+// exactly is a value that is known.
+func exactly(v float64) bounds { return bounds{v, v} }
+
 // peak takes the value of a count between two looks.
-func (s *series) peak(v float64) {
-	if v > s.high {
-		s.high = v
+func (s *series) peak(v bounds) {
+	if v.least > s.max.least {
+		s.max.least = v.least
 	}
-	if v < s.low {
-		s.low = v
+	if v.most > s.max.most {
+		s.max.most = v.most
+	}
+	if v.least < s.min.least {
+		s.min.least = v.least
+	}
+	if v.most < s.min.most {
+		s.min.most = v.most
 	}
 }
 
 // restart begins the time up to the next look.
-func (s *series) restart(v float64) { s.low, s.high = v, v }
+func (s *series) restart(v bounds) { s.min, s.max = v, v }
 
-// remember keeps the value of this look.
+// remember keeps the value of this look, if that is one.
 func (s *series) remember() {
-	if !s.remembers || !s.known {
+	if !s.remembers || !s.known || s.now.least != s.now.most {
 		return
 	}
 	s.stale = true
 	if len(s.past) < minute {
-		s.past = append(s.past, s.now)
+		s.past = append(s.past, s.now.least)
 		return
 	}
-	s.past[s.at] = s.now
+	s.past[s.at] = s.now.least
 	s.at = (s.at + 1) % minute
 }
 

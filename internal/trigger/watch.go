@@ -35,7 +35,7 @@ type Watch struct {
 
 	looking bool  // the goroutines that were there are known
 	next    int64 // look: CLOCK_MONOTONIC, ns
-	looks   int   // up to slots
+	looks   int   // that there were
 	total   uint64
 	fired   []Fired
 }
@@ -113,7 +113,11 @@ func (w *Watch) distribution(name, reason string) *dist {
 
 // Event takes the next event and what package gstate knows of it. Neither is kept.
 func (w *Watch) Event(e *event.Event, c *gstate.Change) {
-	if w.looking {
+	switch {
+	case !w.looking:
+	case e.Kind == event.Gap:
+		w.skip(e)
+	default:
 		w.lookUpTo(e.Time)
 	}
 	w.sum.Event(e, c)
@@ -125,8 +129,20 @@ func (w *Watch) Event(e *event.Event, c *gstate.Change) {
 	}
 }
 
-// Tick says that every event before now has come, and how many were lost since the trace began. It
-// returns the conditions that came to hold since the last call.
+// skip leaves out the time in which nothing was traced: for the Watch it does not pass.
+func (w *Watch) skip(gap *event.Event) {
+	w.lookUpTo(gap.Since)
+	length := max(0, gap.Time-gap.Since)
+	w.next += length
+	for _, a := range w.conds {
+		if a.since != 0 {
+			a.since += length
+		}
+	}
+}
+
+// Tick says that every event before now has come, and how many were lost since the trace began. In a
+// pause of the trace, now is when that began. It returns the conditions that came to hold since the last call.
 func (w *Watch) Tick(now int64, lost uint64) []Fired {
 	if !w.looking {
 		// Before there were only those goroutines that have been found so far.
@@ -148,7 +164,7 @@ func (w *Watch) Tick(now int64, lost uint64) []Fired {
 }
 
 // slot is the one that the next look ends.
-func (w *Watch) slot() int { return int(w.next / slot % slots) }
+func (w *Watch) slot() int { return w.looks % slots }
 
 func (w *Watch) lookUpTo(now int64) {
 	for now >= w.next {
@@ -175,12 +191,12 @@ func (w *Watch) look(now int64) {
 		s.restart(s.now)
 	}
 	w.next += slot
+	w.looks++
 	w.rates[rateLost].push(w.slot(), 0)
 }
 
 // slide moves the second that figures are of.
 func (w *Watch) slide() {
-	w.looks = min(w.looks+1, slots)
 	w.rates[rateCreated].push(w.slot(), w.sum.Created())
 	for _, d := range w.dists {
 		d.window.Next()
@@ -199,8 +215,15 @@ func (w *Watch) slide() {
 	w.sum.ResetFigures()
 }
 
-// count is the value of a figure that counts goroutines.
-func (w *Watch) count(f Figure) float64 {
+// count is the value of a figure that counts goroutines. Those that may have ended in a gap can
+// be in any state.
+func (w *Watch) count(f Figure) bounds {
+	sure := w.sure(f)
+	return bounds{sure, sure + float64(w.sum.Unsure())}
+}
+
+// sure is how many goroutines a figure counts that are known to be there.
+func (w *Watch) sure(f Figure) float64 {
 	states := w.sum.States()
 	switch f.Name {
 	case running:
@@ -222,27 +245,27 @@ func (w *Watch) count(f Figure) float64 {
 var quantiles = map[string]float64{"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
 // value is a figure's; ok is false when it is not known.
-func (w *Watch) value(s *series) (v float64, ok bool) {
+func (w *Watch) value(s *series) (v bounds, ok bool) {
 	switch {
 	case s.counts():
 		return w.count(s.Figure), true
-	case w.looks < slots:
-		return 0, false // there is no whole second yet
+	case w.looks < slots-1:
+		return v, false // there is no whole second yet
 	case s.Name == created:
-		return float64(w.rates[rateCreated].sum), true
+		return exactly(float64(w.rates[rateCreated].sum)), true
 	case s.Name == lost:
-		return float64(w.rates[rateLost].sum), true
+		return exactly(float64(w.rates[rateLost].sum)), true
 	}
 	d := s.dist.now
 	switch {
 	case s.Part == "total":
-		return float64(d.Total()), true
+		return exactly(float64(d.Total())), true
 	case d.Count() == 0:
-		return 0, false
+		return v, false
 	case s.Part == "max":
-		return float64(d.Max()), true
+		return exactly(float64(d.Max())), true
 	}
-	return float64(d.Quantile(quantiles[s.Part])), true
+	return exactly(float64(d.Quantile(quantiles[s.Part]))), true
 }
 
 // step says whether the condition fires at this look.
@@ -251,8 +274,12 @@ func (a *armed) step(now int64) bool {
 	for i := range a.Terms {
 		t := &a.Terms[i]
 		v, bound, ok := a.compare(i)
-		holds = holds && ok && t.Op.holds(v, bound)
-		over = over || !ok || t.Op.clear(v, bound)
+		surely, perhaps := v.least, v.most
+		if !t.Op.upward() {
+			surely, perhaps = v.most, v.least
+		}
+		holds = holds && ok && t.Op.holds(surely, bound)
+		over = over || !ok || t.Op.clear(perhaps, bound)
 	}
 	if !holds {
 		a.since = 0
@@ -270,13 +297,13 @@ func (a *armed) step(now int64) bool {
 }
 
 // compare returns the value of a term and its bound; ok is false when either is not known.
-func (a *armed) compare(i int) (v, bound float64, ok bool) {
+func (a *armed) compare(i int) (v bounds, bound float64, ok bool) {
 	t, s := &a.Terms[i], a.terms[i]
 	v, bound = s.now, t.Bound
 	if a.For == 0 && s.counts() {
-		v = s.low
+		v = s.min
 		if t.Op.upward() {
-			v = s.high
+			v = s.max
 		}
 	}
 	if !s.known || !t.Factor {
@@ -291,7 +318,11 @@ func (a *armed) values() string {
 	var text []string
 	for i := range a.Terms {
 		t, s := &a.Terms[i], a.terms[i]
-		v, _, _ := a.compare(i)
+		of, _, _ := a.compare(i)
+		v := of.least
+		if !t.Op.upward() {
+			v = of.most
+		}
 		one := fmt.Sprintf("%s = %s", t.Figure, t.Figure.format(v))
 		if t.Factor {
 			median, _ := s.median()
