@@ -132,10 +132,15 @@ func runConvert(ctx context.Context, t *terminal, o *convertOptions) (err error)
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 
-	c := &converter{src: src, notes: newNoteReader(whole), part: part, states: gstate.NewTracker(), sink: out, progress: convertProgress{term: t, info: whole.Info()}}
+	c := &converter{src: src, notes: newNoteReader(whole), part: part, states: gstate.NewTracker(), sink: out, begin: whole.Info().Begin}
+	if o.output != "" || columns(t.Out) == 0 { // else the output itself is to be seen
+		c.term = t
+	}
 	c.enc = o.format.make(out, src, o)
+	if part.To == 0 {
+		t.patience("converting", o.operand, o.duration)
+	}
 	runErr := src.Run(ctx, c.event, c.tick)
-	c.progress.clear()
 	if !c.refused {
 		runErr = errors.Join(runErr, c.passNotes())
 	}
@@ -155,15 +160,16 @@ func runConvert(ctx context.Context, t *terminal, o *convertOptions) (err error)
 
 // converter passes a trace on to an encoder.
 type converter struct {
-	src      stream.Source
-	notes    noteReader
-	part     cut.Part
-	states   *gstate.Tracker
-	enc      encoder
-	sink     io.Writer // what enc writes to
-	progress convertProgress
-	events   uint64
-	refused  bool // enc takes no more
+	src     stream.Source
+	notes   noteReader
+	part    cut.Part
+	states  *gstate.Tracker
+	enc     encoder
+	sink    io.Writer // what enc writes to
+	term    *terminal // to show the progress on; nil for none
+	begin   int64     // of the whole trace: CLOCK_MONOTONIC, ns
+	events  uint64
+	refused bool // enc takes no more
 }
 
 func (c *converter) event(e *event.Event) error {
@@ -179,7 +185,9 @@ func (c *converter) event(e *event.Event) error {
 }
 
 func (c *converter) tick(now int64) error {
-	c.progress.tick(now, c.events)
+	if c.term != nil && c.term.progressDue() {
+		c.term.progress("%v of the trace, %d events", time.Duration(now-c.begin).Round(100*time.Millisecond), c.events)
+	}
 	err := c.passNotes()
 	if err == nil {
 		err = c.enc.tick()
@@ -201,34 +209,6 @@ func (c *converter) passNotes() error {
 	})
 	c.refused = c.refused || err != nil
 	return err
-}
-
-// convertProgress shows how far a conversion is, on a terminal only.
-type convertProgress struct {
-	term  *terminal
-	info  *stream.Info
-	shown time.Time // when it was last
-}
-
-// tick is called when all events before now have come. Here the time of the run counts, not
-// that of the trace: a person waits.
-func (p *convertProgress) tick(now int64, events uint64) {
-	at := time.Now()
-	if p.shown.IsZero() {
-		p.shown = at
-	}
-	if columns(p.term.Err) == 0 || at.Sub(p.shown) < progressPeriod {
-		return
-	}
-	p.shown = at
-	fmt.Fprintf(p.term.Err, "\r\x1b[Kgopherscope: %v of the trace, %d events", time.Duration(now-p.info.Begin).Round(100*time.Millisecond), events)
-}
-
-// clear takes the progress away.
-func (p *convertProgress) clear() {
-	if columns(p.term.Err) > 0 {
-		fmt.Fprint(p.term.Err, "\r\x1b[K")
-	}
 }
 
 func convertFormatNames() []string {

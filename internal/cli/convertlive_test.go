@@ -30,7 +30,7 @@ func convertLive(t *testing.T, engine string) (*perfettotest.Trace, []event.Even
 	t.Helper()
 	testenv.RequireRoot(t)
 	testenv.RequireBPF(t)
-	term := &terminal{Stdio{In: os.Stdin, Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}}
+	term := &terminal{Stdio: Stdio{In: os.Stdin, Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}}
 	bin := testenv.BuildTarget(t, "all", testenv.Build{})
 	src, err := openSource(term, operand{command: []string{bin, "20"}}, engineOptions{name: engine, stacks: true}, 0)
 	if err != nil {

@@ -96,7 +96,7 @@ func TestConvertPart(t *testing.T) {
 	testenv.RequireBPF(t)
 	file := filepath.Join(t.TempDir(), "run.gscope")
 	command(t, "record", "--stacks", "-o", file, "--", testenv.BuildTarget(t, "all", testenv.Build{}), "10")
-	src, err := openRecording(&terminal{Stdio{Err: io.Discard}}, file, engineOptions{name: engineAuto}, 0)
+	src, err := openRecording(&terminal{Stdio: Stdio{Err: io.Discard}}, file, engineOptions{name: engineAuto}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

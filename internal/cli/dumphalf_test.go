@@ -23,7 +23,7 @@ func TestDumpHalf(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	var out, errs bytes.Buffer
-	term := &terminal{Stdio{Out: &out, Err: &errs}}
+	term := &terminal{Stdio: Stdio{Out: &out, Err: &errs}}
 	err := runDump(ctx, term, &dumpOptions{operand: strconv.Itoa(p.PID()), json: true})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
@@ -48,7 +48,7 @@ func TestWaitingOnHalf(t *testing.T) {
 	cancel()
 	path := filepath.Join(t.TempDir(), "out")
 	var out, errs bytes.Buffer
-	term := &terminal{Stdio{Out: &out, Err: &errs}}
+	term := &terminal{Stdio: Stdio{Out: &out, Err: &errs}}
 	err := runDump(ctx, term, &dumpOptions{operand: strconv.Itoa(p.PID()), waiting: true, output: path})
 	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "output") {
 		t.Errorf("error %v", err)

@@ -74,7 +74,7 @@ func traceLabels(t *testing.T, build testenv.Build, engine string) (kept *tee, f
 	t.Helper()
 	p := testenv.StartWaiting(t, testenv.BuildTarget(t, "labels", build))
 	var said bytes.Buffer
-	src, err := startLive(&terminal{Stdio{Err: &said}}, operand{pid: p.PID()}, engineOptions{name: engine, overhead: "off", stacks: true}, 0)
+	src, err := startLive(&terminal{Stdio: Stdio{Err: &said}}, operand{pid: p.PID()}, engineOptions{name: engine, overhead: "off", stacks: true}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -144,7 +144,7 @@ type leakWatcher struct {
 // the distance delays the next. A snapshot that is not complete does not count:
 // what is missing is not gone, and what a part shows is not what there is.
 func (w *leakWatcher) run(ctx context.Context) error {
-	defer w.progress("")
+	defer w.term.clearProgress()
 	began := time.Now()
 	planned := leakSnapshots
 	if w.duration == 0 {
@@ -155,7 +155,7 @@ func (w *leakWatcher) run(ctx context.Context) error {
 		if !w.sleep(ctx, time.Until(due)) {
 			return w.ended(ctx.Err(), planned)
 		}
-		w.progress("snapshot %d of %d", i+1, planned)
+		w.term.progress("snapshot %d of %d", i+1, planned)
 		d, err := snapshot.Take(ctx, w.src.target, &w.src.options)
 		if err != nil {
 			return w.ended(err, planned)
@@ -183,7 +183,7 @@ func (w *leakWatcher) ended(err error, planned int) error {
 
 // references adds who refers to what the goroutines of the last snapshot wait on.
 func (w *leakWatcher) references(ctx context.Context, d *dump.Dump) error {
-	w.progress("references")
+	w.term.progress("references")
 	waiting, err := waiton.Find(ctx, w.src.target, d)
 	switch {
 	case ctx.Err() != nil:
@@ -208,17 +208,4 @@ func (w *leakWatcher) sleep(ctx context.Context, d time.Duration) bool {
 	case <-timer.C:
 	}
 	return ctx.Err() == nil
-}
-
-// progress shows how far the watch is, on a terminal only; the empty string takes
-// that away.
-func (w *leakWatcher) progress(format string, args ...any) {
-	if columns(w.term.Err) == 0 {
-		return
-	}
-	const clearLine = "\r\x1b[K"
-	fmt.Fprint(w.term.Err, clearLine)
-	if format != "" {
-		fmt.Fprintf(w.term.Err, "gopherscope: "+format, args...)
-	}
 }

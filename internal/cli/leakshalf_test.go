@@ -22,7 +22,7 @@ func TestLeaksHalf(t *testing.T) {
 	cancel()
 	for _, asJSON := range []bool{false, true} {
 		var out, errs bytes.Buffer
-		term := &terminal{Stdio{Out: &out, Err: &errs}}
+		term := &terminal{Stdio: Stdio{Out: &out, Err: &errs}}
 		err := runLeaks(ctx, term, &leaksOptions{operand: strconv.Itoa(p.PID()), duration: time.Minute, min: 1, json: asJSON})
 		if !errors.Is(err, context.Canceled) || !strings.HasPrefix(err.Error(), "no snapshot is complete: ") {
 			t.Errorf("error %v", err)

@@ -141,6 +141,7 @@ func runProfile(ctx context.Context, t *terminal, o *profileOptions) (err error)
 	if !src.Info().Stacks {
 		t.notef("note: this trace has no stacks; all is %s", profile.UnknownStack)
 	}
+	t.patience("profiling", o.operand, o.duration)
 	p, runErr := collect(ctx, t, src, o)
 	if out != nil {
 		err = o.outputError(errors.Join(o.write(out, p), out.Close()))
@@ -159,7 +160,6 @@ func collect(ctx context.Context, t *terminal, src stream.Source, o *profileOpti
 	progress := profileProgress{term: t, duration: o.duration, begin: src.Info().Begin, collector: c}
 	emit := func(e *event.Event) error { c.Event(e); return nil }
 	err := src.Run(ctx, emit, progress.tick)
-	progress.clear()
 	sum := summarize(t, src, c.States(), c.Events())
 	p := c.Finish(src.Info().Begin+int64(sum.Duration), src.Stack, src.Wall)
 	t.notef("%s", sum.Text())
@@ -212,35 +212,23 @@ func (o *profileOptions) outputError(err error) error {
 	return outputError(err, o.output)
 }
 
-// progressPeriod is how often the progress is shown.
-const progressPeriod = 500 * time.Millisecond
-
 // profileProgress shows how far a profile is, on a terminal only.
 type profileProgress struct {
 	term      *terminal
 	collector *profile.Collector
 	duration  time.Duration
 	begin     int64 // CLOCK_MONOTONIC, ns
-	shown     int64 // when it was last, the same
 }
 
 // tick is called when all events before now have come.
 func (p *profileProgress) tick(now int64) error {
-	if columns(p.term.Err) == 0 || now-max(p.shown, p.begin) < int64(progressPeriod) {
+	if !p.term.progressDue() {
 		return nil
 	}
-	p.shown = now
 	so := time.Duration(now - p.begin).Round(time.Second).String()
 	if p.duration > 0 {
 		so += " of " + p.duration.String()
 	}
-	fmt.Fprintf(p.term.Err, "\r\x1b[Kgopherscope: %s, %d events, %d samples", so, p.collector.Events(), p.collector.Samples())
+	p.term.progress("%s, %d events, %d samples", so, p.collector.Events(), p.collector.Samples())
 	return nil
-}
-
-// clear takes the progress away.
-func (p *profileProgress) clear() {
-	if p.shown > 0 {
-		fmt.Fprint(p.term.Err, "\r\x1b[K")
-	}
 }

@@ -17,8 +17,6 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
-
 	"gopherscope/internal/cli"
 	"gopherscope/internal/testenv"
 )
@@ -196,7 +194,7 @@ func TestPSTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	startPS(t, cmd)
-	ptm, pts := openPTY(t, 60)
+	ptm, pts := testenv.Terminal(t, 60)
 	read := make(chan string)
 	go func() {
 		b, _ := io.ReadAll(ptm) // the end is an EIO
@@ -229,7 +227,7 @@ func TestColumns(t *testing.T) {
 		width uint16
 		table int // columns of the widest line that ps may write
 	}{{60, 60}, {0, 80}} {
-		ptm, pts := openPTY(t, tt.width)
+		ptm, pts := testenv.Terminal(t, tt.width)
 		read := make(chan string)
 		go func() {
 			b, _ := io.ReadAll(ptm) // the end is an EIO
@@ -260,64 +258,6 @@ func TestColumns(t *testing.T) {
 			t.Errorf("a terminal of %d columns: lines of up to %d", tt.width, widest)
 		}
 	}
-}
-
-// TestPatience: a person hears how long it takes, a script does not.
-func TestPatience(t *testing.T) {
-	testenv.RequireBPF(t)
-	cmd := exec.Command(testenv.BuildTarget(t, "idle", testenv.Build{}))
-	cmd.Env = append(os.Environ(), "WAIT=1")
-	if _, err := cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	startPS(t, cmd)
-	args := []string{"stat", "-d", "100ms", strconv.Itoa(cmd.Process.Pid)}
-	ptm, pts := openPTY(t, 80)
-	read := make(chan string)
-	go func() {
-		b, _ := io.ReadAll(ptm) // the end is an EIO
-		read <- string(b)
-	}()
-	if code := cli.Main(args, cli.Stdio{Out: io.Discard, Err: pts}); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	pts.Close()
-	const want = "gopherscope: adding up for 100ms; Ctrl-C ends it early"
-	if got := <-read; !strings.Contains(got, want) {
-		t.Errorf("on a terminal: %q, want %q", got, want)
-	}
-	var stderr strings.Builder
-	if code := cli.Main(args, cli.Stdio{Out: io.Discard, Err: &stderr}); code != 0 || strings.Contains(stderr.String(), want) {
-		t.Errorf("elsewhere: exit code %d, %q", code, &stderr)
-	}
-}
-
-// openPTY opens a terminal of the given width: what is written to pts is read
-// from ptm.
-func openPTY(t *testing.T, width uint16) (ptm, pts *os.File) {
-	t.Helper()
-	ptm, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ptm.Close() })
-	fd := int(ptm.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: width}); err != nil {
-		t.Fatal(err)
-	}
-	pts, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { pts.Close() })
-	return ptm, pts
 }
 
 // startPS starts a process and kills it at the end of the test.

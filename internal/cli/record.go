@@ -188,8 +188,8 @@ func runRecord(ctx context.Context, t *terminal, o *recordOptions) (err error) {
 	if o.maxSize > 0 {
 		r.roster = &recording.Roster{}
 	}
+	t.patience("recording", o.operand, o.duration)
 	runErr := r.run(ctx)
-	r.clearProgress()
 	sum := summarize(t, src, r.states, r.events)
 	t.notef("%s", sum.Text())
 	if n := r.written(); n > 0 || runErr == nil {
@@ -217,7 +217,6 @@ type recorder struct {
 		events uint64
 	}
 	full    int64 // the file was full at this tick, CLOCK_MONOTONIC, ns; 0 is not yet
-	shown   int64 // when the progress was, CLOCK_MONOTONIC, ns; 0 is never
 	refused bool  // the output takes no more
 }
 
@@ -361,16 +360,11 @@ func explainWrite(err error, n uint64) error {
 	return withHint(err, "what was written before, %d events, can be read", n)
 }
 
-// recordProgressPeriod is how often the progress is shown, ns.
-const recordProgressPeriod = int64(time.Second)
-
 // progress shows how far the recording is, on a terminal only.
 func (r *recorder) progress(now int64) {
-	begin := r.src.Info().Begin
-	if columns(r.term.Err) == 0 || now-max(r.shown, begin) < recordProgressPeriod {
+	if !r.term.progressDue() {
 		return
 	}
-	r.shown = now
 	totals, err := r.src.Totals()
 	if err != nil {
 		return // the summary tells
@@ -379,13 +373,6 @@ func (r *recorder) progress(now int64) {
 	if totals.TargetCPU > 0 {
 		cost = fmt.Sprintf(", cost %.1f %%", 100*min(1, float64(totals.Cost.Total)/float64(totals.TargetCPU)))
 	}
-	fmt.Fprintf(r.term.Err, "\r\x1b[Kgopherscope: %v, %d events, %s, %d lost%s", time.Duration(now-begin).Round(time.Second),
+	r.term.progress("%v, %d events, %s, %d lost%s", time.Duration(now-r.src.Info().Begin).Round(time.Second),
 		r.events, formatBytes(r.before.bytes+r.w.Size()), totals.Lost.Total(), cost)
-}
-
-// clearProgress takes the progress away.
-func (r *recorder) clearProgress() {
-	if r.shown > 0 {
-		fmt.Fprint(r.term.Err, "\r\x1b[K")
-	}
 }

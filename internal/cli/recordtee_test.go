@@ -81,7 +81,7 @@ func TestRecordTee(t *testing.T) {
 	for _, engine := range []string{engineEBPF, engineInline} {
 		t.Run(engine, func(t *testing.T) {
 			var messages bytes.Buffer
-			src, err := startLive(&terminal{Stdio{Err: &messages}}, operand{pid: server.PID()}, engineOptions{name: engine, overhead: "off", stacks: true}, 1500*time.Millisecond)
+			src, err := startLive(&terminal{Stdio: Stdio{Err: &messages}}, operand{pid: server.PID()}, engineOptions{name: engine, overhead: "off", stacks: true}, 1500*time.Millisecond)
 			if err != nil {
 				t.Fatal(err)
 			}

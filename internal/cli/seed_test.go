@@ -70,7 +70,7 @@ func TestSeedUnreadable(t *testing.T) {
 		t.Errorf("given up: %v", err)
 	}
 	var out bytes.Buffer
-	s := session{term: &terminal{Stdio{Err: &out}}}
+	s := session{term: &terminal{Stdio: Stdio{Err: &out}}}
 	s.unseeded(errTooFast)
 	if got := out.String(); !strings.HasPrefix(got, "gopherscope: note: ") || strings.Count(got, "\n") != 1 {
 		t.Errorf("note %q", got)
@@ -102,7 +102,7 @@ func TestSeedTooFastAtTheEnd(t *testing.T) {
 	var messages bytes.Buffer
 	passed := 0
 	s := seeder{emit: func(*event.Event) error { passed++; return nil }}
-	s.session = &session{term: &terminal{Stdio{Err: &messages}}, engine: scripted{poll: func(wait time.Duration, emit func(*event.Event) error) error {
+	s.session = &session{term: &terminal{Stdio: Stdio{Err: &messages}}, engine: scripted{poll: func(wait time.Duration, emit func(*event.Event) error) error {
 		if wait > 0 {
 			return nil
 		}
@@ -132,7 +132,7 @@ func TestSeedEngineFails(t *testing.T) {
 	tgt.Mem, tgt.Bias = own, 1<<62 // nothing is at its addresses
 	broken, refused := errors.New("broken"), errors.New("refused")
 	var messages bytes.Buffer
-	s := &session{term: &terminal{Stdio{Err: &messages}}, proc: own, target: tgt, engine: scripted{poll: func(_ time.Duration, emit func(*event.Event) error) error {
+	s := &session{term: &terminal{Stdio: Stdio{Err: &messages}}, proc: own, target: tgt, engine: scripted{poll: func(_ time.Duration, emit func(*event.Event) error) error {
 		return errors.Join(emitMany(3, emit), broken)
 	}}}
 	passed := 0

@@ -116,8 +116,8 @@ func runStat(ctx context.Context, t *terminal, o *statOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 
-	if o.operand.recording == "" && o.interval == 0 {
-		t.patience("adding up", o.duration)
+	if o.interval == 0 || columns(t.Out) == 0 || o.output != "" {
+		t.patience("adding up", o.operand, o.duration)
 	}
 	st := newStatter(t, o, src, out)
 	runErr := src.Run(ctx, st.event, st.tick)

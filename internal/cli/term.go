@@ -7,7 +7,6 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -30,27 +29,18 @@ import (
 // terminal is where a run talks to its user.
 type terminal struct {
 	Stdio
+	line progressLine
 }
 
 // notef prints a message.
 func (t *terminal) notef(format string, args ...any) {
+	t.clearProgress()
 	fmt.Fprintf(t.Err, "gopherscope: %s\n", message(fmt.Sprintf(format, args...)))
-}
-
-// patience tells a person, who would otherwise see nothing for so long, when to expect
-// something; duration is 0 if nobody knows. Scripts are not told.
-func (t *terminal) patience(doing string, duration time.Duration) {
-	switch {
-	case columns(t.Err) == 0:
-	case duration > 0:
-		t.notef("%s for %s; Ctrl-C ends it early", doing, duration)
-	default:
-		t.notef("%s until the process ends, or Ctrl-C; --duration says for how long", doing)
-	}
 }
 
 // fail prints an error and what can be done about it.
 func (t *terminal) fail(err error) {
+	t.clearProgress()
 	fmt.Fprintf(t.Err, "gopherscope: error: %s\n", message(report.ErrorText(err)))
 	if h := hint(err); h != "" {
 		fmt.Fprintf(t.Err, "gopherscope: hint: %s\n", message(h))

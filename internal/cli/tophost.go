@@ -153,7 +153,7 @@ type ratesRequest struct {
 // process ends. The methods of a stream.Source are called from this goroutine only.
 func (e *topEngine) run(ctx context.Context, h *topHost, attached chan<- error) {
 	defer close(e.done)
-	quiet := &terminal{Stdio{Out: &h.notes, Err: &h.notes}}
+	quiet := &terminal{Stdio: Stdio{Out: &h.notes, Err: &h.notes}}
 	src, err := openSource(quiet, operand{pid: h.src.proc.PID()}, h.opts, 0)
 	if err == nil && h.src.proc.Exited() { // another process may have its number by now
 		err = errors.Join(fmt.Errorf("process %d %w", h.src.proc.PID(), process.ErrExited), src.Close())

@@ -193,6 +193,9 @@ func runTrace(ctx context.Context, t *terminal, o *traceOptions) (err error) {
 	if err := tr.out.Flush(); err != nil {
 		return outputError(err, o.output)
 	}
+	if o.count == 0 && (columns(t.Out) == 0 || o.output != "") {
+		t.patience("tracing", o.operand, o.duration)
+	}
 	runErr := src.Run(ctx, tr.event, tr.tick)
 	sum := summarize(t, src, tr.states, tr.events)
 	if runErr == nil || errors.Is(runErr, errEnough) {

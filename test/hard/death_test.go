@@ -242,7 +242,7 @@ func TestTerminated(t *testing.T) {
 // TestTerminal: the terminal goes away, with whoever looked at it.
 func TestTerminal(t *testing.T) {
 	eachEngine(t, func(t *testing.T, s *subject, e traced.Engine) {
-		master, slave := terminal(t)
+		master, slave := testenv.Terminal(t, 80)
 		cmd := exec.Command(traced.Tool(t), "trace", "--max-overhead", "off", "--engine", string(e), s.operand())
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -279,30 +279,6 @@ func TestTerminal(t *testing.T) {
 		s.answered("work 500")
 		s.untouched()
 	})
-}
-
-// terminal makes a pseudo-terminal: pty(7).
-func terminal(t *testing.T) (master, slave *os.File) {
-	t.Helper()
-	// Not by way of package os, whose poller would let go of a read only after Close.
-	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		testenv.Missing(t, "open /dev/ptmx: "+err.Error())
-	}
-	master = os.NewFile(uintptr(fd), "/dev/ptmx")
-	t.Cleanup(func() { master.Close() })
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		testenv.Missing(t, "open the terminal: "+err.Error())
-	}
-	return master, slave
 }
 
 // TestTargetKilled: the process is killed while it is traced. The trace ends well, with all
