@@ -75,7 +75,10 @@ func (b *budget) keep(emit func(*event.Event) error) error {
 	if verdict == engine.Pause {
 		return b.session.engine.Poll(0, emit)
 	}
-	if b.unsure && b.paused == 0 {
+	switch {
+	case b.paused != 0 && b.execs():
+		return b.end(emit)
+	case b.paused == 0 && b.unsure:
 		return b.seedAgain(emit)
 	}
 	return nil
@@ -183,7 +186,6 @@ func (b *budget) spending() (engine.Spending, error) {
 func (b *budget) resume(emit func(*event.Event) error) error {
 	s := b.session
 	if err := s.proc.Check(); errors.Is(err, process.ErrExec) || errors.Is(err, process.ErrExited) {
-		s.execs = s.execs || errors.Is(err, process.ErrExec)
 		return b.end(emit)
 	}
 	err := s.engine.Resume()
@@ -196,9 +198,24 @@ func (b *budget) resume(emit func(*event.Event) error) error {
 	return b.seedAgain(emit)
 }
 
-// end passes the gap on that lasts until now, if there is one.
+// stillGone is how long the memory of a process that executes another program has been gone: when a
+// process ends, it is for a moment, too.
+const stillGone = 5 * time.Millisecond
+
+// execs says whether the process executes another program, which no probe tells in a pause.
+func (b *budget) execs() bool {
+	proc := b.session.proc
+	if b.session.execs || !errors.Is(proc.Check(), process.ErrExec) {
+		return false
+	}
+	time.Sleep(stillGone)
+	return errors.Is(proc.Check(), process.ErrExec) && !proc.Exited()
+}
+
+// end passes the gap on that lasts until now, if there is one, and that the process executes
+// another program since then.
 func (b *budget) end(emit func(*event.Event) error) error {
-	if b.paused == 0 {
+	if b.paused == 0 || b.session.execs {
 		return nil
 	}
 	now, err := clock.Mono()
@@ -210,7 +227,10 @@ func (b *budget) end(emit func(*event.Event) error) error {
 	b.gapped += time.Duration(now - b.paused)
 	b.paused, b.unsure = 0, true
 	b.session.read.ripen()
-	return emit(&gap)
+	if err := emit(&gap); err != nil || !b.execs() {
+		return err
+	}
+	return emit(&event.Event{Kind: event.Exec, Time: now, PID: gap.PID, TID: gap.PID})
 }
 
 func percent(share float64) string { return strconv.FormatFloat(100*share, 'g', 3, 64) + " %" }

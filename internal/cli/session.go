@@ -104,9 +104,10 @@ func (s *session) run(ctx context.Context, duration time.Duration, emit func(*ev
 		return err
 	}
 	watch := func(e *event.Event) error {
-		if e.Kind == event.Exec && s.proc != nil {
-			s.execs = true
+		if s.execs {
+			return nil // it is of the other program, or the engine and the budget have both seen that
 		}
+		s.execs = e.Kind == event.Exec && s.proc != nil
 		s.latest = max(s.latest, e.Time)
 		return emit(e)
 	}
@@ -193,6 +194,9 @@ func (s *session) poll(wait time.Duration, last bool, emit func(*event.Event) er
 		return err
 	}
 	s.upTo = now
+	if s.execs {
+		return nil
+	}
 	return s.budget.keep(emit)
 }
 
