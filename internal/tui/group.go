@@ -181,12 +181,14 @@ func (gr *grouper) add(r *row, i int) {
 	if gr.rates == nil {
 		return
 	}
-	switch f := gr.rates.Goroutines[g.ID]; {
+	f := gr.rates.Goroutines[g.ID]
+	switch waited := g.Status == goruntime.Waiting && !g.Has(dump.Fake) && !gr.ran[i]; {
+	case waited && (f == nil || f.Transitions == 0):
+		// It has been waiting since before a gap, so that the engine does not know, or only
+		// from some time after the gap on.
+		r.figures.Blocked += gr.rates.For
 	case f != nil:
 		r.figures.add(f)
-	case g.Status == goruntime.Waiting && !g.Has(dump.Fake) && !gr.ran[i]:
-		// It has been waiting since before a gap, so that the engine does not know.
-		r.figures.Blocked += gr.rates.For
 	}
 }
 

@@ -166,6 +166,25 @@ func TestRecorderGap(t *testing.T) {
 	}
 }
 
+// TestBlockedOverGap wants a goroutine that two readings say waits, and has not run, to have waited all the
+// time that was traced, also if the engine knows of it from some time after a gap on only.
+func TestBlockedOverGap(t *testing.T) {
+	s := &Sample{Dump: processAt(5, false)}
+	rates := &Rates{For: time.Second, Goroutines: map[uint64]*Figures{
+		10: {Blocked: 400 * time.Millisecond},
+		11: {Blocked: 500 * time.Millisecond, Transitions: 2}, // so it has run
+	}}
+	gr := newGrouper(s, byCreated, make([]bool, len(s.Dump.Goroutines)), rates, false, &glyphs{})
+	for _, r := range gr.groups() {
+		if want := 29*time.Second + 500*time.Millisecond; r.count == 30 && r.figures.Blocked != want {
+			t.Errorf("%s: blocked for %v, not %v", r.name, r.figures.Blocked, want)
+		} else if r.count == 30 {
+			return
+		}
+	}
+	t.Error("no row of 30 goroutines")
+}
+
 // TestRecorderEnded wants what goroutines did before their end to count for their
 // go statement.
 func TestRecorderEnded(t *testing.T) {
