@@ -155,6 +155,9 @@ func runConvert(ctx context.Context, t *terminal, o *convertOptions) (err error)
 		}
 		return runErr
 	}
+	if o.format.binary || o.format.profile {
+		return wholeOutputError(runErr, o.output)
+	}
 	return outputError(runErr, o.output)
 }
 

@@ -24,6 +24,14 @@ func outputError(err error, path string) error {
 	return err
 }
 
+// wholeOutputError is outputError for an output that is not lines.
+func wholeOutputError(err error, path string) error {
+	if errors.Is(err, unix.ENOSPC) {
+		return withHint(fmt.Errorf("write output: %w", err), "what was written before is not whole; free space or choose another --output")
+	}
+	return outputError(err, path)
+}
+
 // openOutput creates the output file, readable by its owner only, or returns
 // standard output when path is empty.
 func openOutput(path string, stdout io.Writer) (io.WriteCloser, error) {

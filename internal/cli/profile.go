@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"gopherscope/internal/elapsed"
 	"gopherscope/internal/event"
@@ -144,7 +143,7 @@ func runProfile(ctx context.Context, t *terminal, o *profileOptions) (err error)
 	t.patience("profiling", o.operand, o.duration)
 	p, runErr := collect(ctx, t, src, o)
 	if out != nil {
-		err = o.outputError(errors.Join(o.write(out, p), out.Close()))
+		err = wholeOutputError(errors.Join(o.write(out, p), out.Close()), o.output)
 	}
 	closed = true // before it is looked at: the process is done with
 	err = errors.Join(runErr, err, src.Close())
@@ -202,14 +201,6 @@ func (o *profileOptions) write(w io.Writer, p *profile.Profile) error {
 		return profile.WriteSpeedscope(w, p)
 	}
 	return pprof.WriteSamples(w, p)
-}
-
-// outputError is the function of that name, for an output of which a part is no use.
-func (o *profileOptions) outputError(err error) error {
-	if errors.Is(err, unix.ENOSPC) {
-		return withHint(fmt.Errorf("write output: %w", err), "the profile is not whole; free space or choose another --output")
-	}
-	return outputError(err, o.output)
 }
 
 // profileProgress shows how far a profile is, on a terminal only.
