@@ -3,7 +3,7 @@
 GO ?= go
 DELVE ?= v1.27.2
 
-.PHONY: help build demo test race matrix servers fuzz bench bench-cost bench-dump bench-views churn soak vm generate check-generate lint clean
+.PHONY: help build demo test race matrix servers fuzz bench bench-cost bench-dump bench-views bench-smoke churn soak vm generate check-generate lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench-cost: ## hold what a trace says that it costs to what it costs (root; some
 
 bench-views: ## feed ten million events to what adds them up: events a second, and the most memory
 	$(GO) test -run '^$$' -bench Summary -benchtime 10000000x ./internal/summary/
+
+bench-smoke: ## run every benchmark of the packages once, so that none rots
+	$(GO) test -short -run '^$$' -bench . -benchtime 1x $$(grep -rl --include='*_test.go' '^func Benchmark' internal | xargs -n 1 dirname | sort -u | sed 's,^,./,')
 
 CHURN ?= 60m
 churn: ## look for wrong stacks in snapshots of 100 thousand goroutines in motion, for CHURN

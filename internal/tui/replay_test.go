@@ -352,9 +352,14 @@ func heapInUse() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// BenchmarkReplay goes to moments of a recording of two million events.
+// BenchmarkReplay goes to moments of a recording of two million events; with -short of a
+// twentieth of that.
 func BenchmarkReplay(b *testing.B) {
-	file, _ := recordLife(b, newLife(5), 2_000_000, 2000, false)
+	events := 2_000_000
+	if testing.Short() {
+		events /= 20
+	}
+	file, _ := recordLife(b, newLife(5), events, 2000, false)
 	for _, way := range []string{"begin to end", "anywhere", "one back", "one on"} {
 		b.Run(way, func(b *testing.B) {
 			p := openReplay(b, file, time.Second, minCheckpointStep)
