@@ -16,8 +16,9 @@ func (w *Writer) add(id, group uint64) *goroutine {
 
 // snapshot takes a goroutine that was there when the trace began. On which thread one is
 // that runs or is in a system call, only its first change tells: it is told then. Readers
-// take a first status of the first generation for one since the beginning. So what is read after a gap
-// says nothing here: who waited then goes on with its first change.
+// take a first status of the first generation for one since the beginning. So of what is read after a gap
+// those who wait are created then, as they may do so for ever, and others come in with their
+// first change.
 func (w *Writer) snapshot(e *event.Event) {
 	group := w.group(e.PID)
 	id := goid(group, e.GoID)
@@ -26,13 +27,18 @@ func (w *Writer) snapshot(e *event.Event) {
 		g.gaps = 0
 		return
 	}
-	if w.gen > 1 || w.gapped || s == 0 {
+	late := w.gen > 1 || w.gapped
+	if s == 0 || late && s != goWaiting {
 		return
 	}
-	w.size += statusShare * statusSize
 	g := w.add(id, group)
 	g.birth = e.Birth
 	g.last = w.ended // another of this number can have ended
+	if late {
+		w.find(&at{Event: e, g: g, t: w.clock(e.Time), group: group}, s)
+		return
+	}
+	w.size += statusShare * statusSize
 	if s == goRunning || s == goSyscall {
 		g.there = s
 		w.untold++

@@ -164,7 +164,7 @@ var stories = []struct {
 		{Kind: event.Snapshot, Time: begin + 20000, PID: 7, GoID: 1, To: runnable}, {Kind: event.Snapshot, Time: begin + 20000, PID: 7, GoID: 3, To: waiting},
 		{Kind: event.Snapshot, Time: begin + 20000, PID: 7, GoID: 4, To: running}, change(25, 1, 0, runnable, running, event.ViaSchedule),
 	}, []string{
-		"10 G1 Running Waiting (not traced)", "25 G1 Waiting Runnable", "25 G1 Runnable Running",
+		"10 G1 Running Waiting (not traced)", "20 G3 NotExist Waiting", "25 G1 Waiting Runnable", "25 G1 Runnable Running",
 	}},
 	{"a census after a gap", []event.Event{
 		birth(3, 2, 0, 1), {Kind: event.Gap, Since: begin + 10000, Time: begin + 20000, PID: 7},
