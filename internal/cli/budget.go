@@ -153,7 +153,11 @@ func (b *budget) obey(verdict engine.Verdict) error {
 		return s.engine.TakeStacks(true)
 	case engine.Pause:
 		if b.gaps == 0 {
-			s.term.notef("note: pausing now and then, as the trace costs the process more than %s of its CPU time; --max-overhead changes that, --engine inline is cheaper", percent(b.share))
+			cheaper := ", --engine inline is cheaper"
+			if s.engine.Name() == engineInline {
+				cheaper = ""
+			}
+			s.term.notef("note: pausing now and then, as the trace costs the process more than %s of its CPU time; --max-overhead changes that%s", percent(b.share), cheaper)
 		}
 		now, err := clock.Mono()
 		if err != nil {

@@ -97,7 +97,7 @@ func (s *Stat) appendPopulation(b []byte) []byte {
 	}
 	b = fmt.Appendf(b, "; %d were there before", s.Seeded)
 	if s.Found > 0 {
-		b = fmt.Appendf(b, ", %d came in pauses", s.Found)
+		b = fmt.Appendf(b, ", %d found after pauses", s.Found)
 	}
 	return fmt.Appendf(b, ", %d created (%s/s), %d ended (%s/s)\n", s.Created, rateText(s.perSecond(s.Created)), s.Ended, rateText(s.perSecond(s.Ended)))
 }
