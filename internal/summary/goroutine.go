@@ -72,6 +72,9 @@ func (s *Summary) transition(e *event.Event, c *gstate.Change) {
 	t := max(e.Time, g.since)
 	spent := g.state
 	switch {
+	case g.unsure() && from != gone: // it is in that state since the trace went on
+		s.account(g, Unknown, min(max(s.gapEnd, g.since), t))
+		spent = from
 	case g.state == from && !c.Violation, g.state == gone, g.state == Unknown:
 	case c.Violation || from == gone:
 		spent = Unknown
@@ -121,17 +124,22 @@ func (s *Summary) seed(e *event.Event) {
 	p := s.process(e.PID)
 	g := p.live.Get(e.GoID)
 	switch {
+	case g == nil && s.gapped:
+		found := *e
+		found.Time = min(s.gapEnd, e.Time) // it came in the gap
+		g = s.appear(p, &found, stateOf(e.To, e.Fake), e.Birth)
+		s.found++
 	case g == nil:
 		g = s.appear(p, e, stateOf(e.To, e.Fake), e.Birth)
-		if s.gapped {
-			s.found++
-		} else {
-			s.seeded++
-		}
+		s.seeded++
 	case g.gaps == 0:
 		return
 	default:
-		s.account(g, g.state, max(e.Time, g.since))
+		since := e.Time
+		if g.unsure() {
+			since = min(s.gapEnd, e.Time) // nothing else was heard of it since the trace went on
+		}
+		s.account(g, g.state, max(since, g.since))
 		s.heard(g)
 		s.move(g, stateOf(e.To, e.Fake))
 		g.begin, g.atLeast, g.known = g.since, true, 0

@@ -266,7 +266,7 @@ func TestUnknown(t *testing.T) {
 	}
 	sc.ready(230, 3, 0)
 	p = sc.page(240)
-	if got, want := times(p), [...]int64{summary.Running: 50, summary.Runnable: 120 + 10 + 10, summary.Waiting: 140, summary.Unknown: 10 + 120 + 130 + 130}; got != want {
+	if got, want := times(p), [...]int64{summary.Running: 50, summary.Runnable: 120 + 10 + 10, summary.Waiting: 140 + 30, summary.Unknown: 10 + 120 + 130 + 100}; got != want {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if p.Untraced != 90 {
@@ -279,7 +279,7 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
-// A goroutine that is read again after a gap is known from its end on, and every moment of
+// A goroutine that is read again some time after a gap, or makes a change, is known from its end on, and every moment of
 // every goroutine is in one state still.
 func TestSeedAfterGap(t *testing.T) {
 	sc := newScript(t, summary.Options{})
@@ -290,14 +290,14 @@ func TestSeedAfterGap(t *testing.T) {
 	sc.feed(event.Event{Kind: event.Gap, Since: 100, Time: 200})
 	sc.ready(210, 4, 0)
 	for goid, to := range map[uint64]goruntime.Status{1: waiting, 2: running, 4: waiting, 5: syscalled} { // 3 has ended, 5 is new
-		sc.feed(event.Event{Kind: event.Snapshot, Time: 200, GoID: goid, To: to, Reason: "sleep", Birth: b})
+		sc.feed(event.Event{Kind: event.Snapshot, Time: 220, GoID: goid, To: to, Reason: "sleep", Birth: b})
 	}
 	if got := sc.s.States(); got[summary.Waiting] != 1 || got[summary.Running] != 1 || got[summary.Runnable] != 1 || got[summary.Syscall] != 1 || got[summary.Unknown] != 1 {
 		t.Errorf("%v", got)
 	}
 	sc.ready(250, 1, 0)
 	p := sc.page(300)
-	want := [...]int64{summary.Waiting: 4*100 + 50, summary.Running: 100, summary.Runnable: 90 + 50, summary.Syscall: 100, summary.Unknown: 100 + 100 + 200 + 110}
+	want := [...]int64{summary.Waiting: 4*100 + 50 + 10, summary.Running: 100, summary.Runnable: 90 + 50, summary.Syscall: 100, summary.Unknown: 100 + 100 + 200 + 100}
 	if got := times(p); got != want {
 		t.Errorf("%v, want %v", got, want)
 	}
@@ -353,7 +353,7 @@ func TestCensus(t *testing.T) {
 	sc.ready(900, 2, 0)
 	sc.feed(event.Event{Kind: event.Census, Time: 850})
 	p := sc.page(1000)
-	want := [...]int64{summary.Running: 40, summary.Runnable: 10 + 100, summary.Waiting: 100 + 100 + 50 + 150, summary.Unknown: 750 + 800}
+	want := [...]int64{summary.Running: 40, summary.Runnable: 10 + 100, summary.Waiting: 100 + 100 + 50 + 150 + 50, summary.Unknown: 750 + 750}
 	if got := times(p); got != want || p.Lived != 2*1000+100 {
 		t.Errorf("%v, want %v; lived %d", got, want, p.Lived)
 	}
