@@ -20,6 +20,11 @@ type statPage struct {
 	Goroutines struct {
 		Alive    int   `json:"alive"`
 		Unsure   int   `json:"unsure"`
+		Before   int   `json:"there_before"`
+		Found    int   `json:"found"`
+		Missed   int   `json:"missed"`
+		Created  int   `json:"created"`
+		Ended    int   `json:"ended"`
 		Lifetime int64 `json:"lifetime_ns"`
 	} `json:"goroutines"`
 	States map[string]struct {
@@ -62,6 +67,11 @@ func TestStatPauses(t *testing.T) {
 	t.Logf("%d gaps, %.2f of the time; unknown %.2f", all.Gaps, untraced, unknown)
 	if unknown > untraced+0.2 {
 		t.Errorf("%.2f of the time was not traced, and %.2f of it is unknown", untraced, unknown)
+	}
+
+	g := all.Goroutines
+	if came, went := g.Before+g.Found+g.Created, g.Ended+g.Missed; came-went != g.Alive+g.Unsure || g.Missed == 0 {
+		t.Errorf("%d came and %d went: %+v", came, went, g)
 	}
 
 	most := 0

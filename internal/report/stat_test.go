@@ -129,6 +129,20 @@ func TestStatPaused(t *testing.T) {
 		s.Reset()
 		s.Event(&event.Event{Kind: event.Gap, Since: 1000 * ms, Time: 2000 * ms, PID: 7}, nil)
 	}
+	// Now they are read: two are gone, and one came.
+	for _, goid := range []uint64{1, 5} {
+		s.Event(&event.Event{Kind: event.Snapshot, GoID: goid, Time: 2000 * ms, PID: 7, To: goruntime.Waiting, Reason: "sleep"}, nil)
+	}
+	s.Event(&event.Event{Kind: event.Census, Time: 2000 * ms, PID: 7}, nil)
+	page.Page = s.Page()
+	var text bytes.Buffer
+	out := NewStatText(&text)
+	if err := errors.Join(out.Page(&page), out.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	if want := "goroutines: 2 alive; 2 were there before, 1 found and 2 gone after pauses, 0 created"; !strings.Contains(text.String(), want) {
+		t.Errorf("no %q in\n%s", want, &text)
+	}
 }
 
 // An empty interval has no row and no division by zero, and its lists are not null.

@@ -27,7 +27,7 @@ func (j *statJSON) fill(s *Stat) *jsonStat {
 		Engine: jsonName(i.Engine), Stacks: i.Stacks,
 		Events: s.Events, Violations: s.Violations, Gaps: s.Totals.Gaps, UntracedNs: int64(s.Untraced),
 		Lost: sum.jsonLost(), Cost: sum.jsonCost(),
-		Goroutines: jsonPopulation{s.Alive, s.Unsure, s.Seeded, s.Found, s.Created, s.Ended, int64(s.Lived)},
+		Goroutines: jsonPopulation{s.Alive, s.Unsure, s.Seeded, s.Found, s.Missed, s.Created, s.Ended, int64(s.Lived)},
 		States:     map[string]jsonStateTime{},
 		Sched:      jsonSched{jsonDist: distJSON(&s.Sched), Histogram: []jsonBucket{}, BySite: []jsonSchedAtASite{}},
 		Blocked:    []jsonBlocked{}, BlockedRows: s.BlockedRows,

@@ -54,6 +54,7 @@ type jsonPopulation struct {
 	Unsure   int    `json:"unsure"`
 	Before   uint64 `json:"there_before"`
 	Found    uint64 `json:"found"`
+	Missed   uint64 `json:"missed"`
 	Created  uint64 `json:"created"`
 	Ended    uint64 `json:"ended"`
 	Lifetime int64  `json:"lifetime_ns"`

@@ -96,8 +96,8 @@ func (s *Stat) appendPopulation(b []byte) []byte {
 		b = fmt.Appendf(b, "goroutines: %d alive, and up to %d that were before a pause", s.Alive, s.Unsure)
 	}
 	b = fmt.Appendf(b, "; %d were there before", s.Seeded)
-	if s.Found > 0 {
-		b = fmt.Appendf(b, ", %d found after pauses", s.Found)
+	if s.Found > 0 || s.Missed > 0 {
+		b = fmt.Appendf(b, ", %d found and %d gone after pauses", s.Found, s.Missed)
 	}
 	return fmt.Appendf(b, ", %d created (%s/s), %d ended (%s/s)\n", s.Created, rateText(s.perSecond(s.Created)), s.Ended, rateText(s.perSecond(s.Ended)))
 }

@@ -59,6 +59,9 @@ func (s *Summary) transition(e *event.Event, c *gstate.Change) {
 	g := p.live.Get(e.GoID)
 	if g != nil && e.IsNew() {
 		s.account(g, g.state, max(e.Time, g.since)) // it was being born when the snapshot was taken, or its end was missed
+		if g.unsure() {
+			s.missed++
+		}
 		s.forget(p, g)
 		g = nil
 	}
@@ -67,6 +70,9 @@ func (s *Summary) transition(e *event.Event, c *gstate.Change) {
 	if g == nil {
 		whole = e.IsNew()
 		g = s.appear(p, e, from, c.Birth)
+		if g.wasThere && s.gapped && from != gone {
+			s.found++
+		}
 	}
 	whole = whole && g.state == from
 	t := max(e.Time, g.since)
@@ -342,6 +348,9 @@ func (s *Summary) heard(g *goroutine) {
 // miss takes the end of a goroutine that ended in a gap. As when it was is not known, neither
 // its life nor its end count.
 func (s *Summary) miss(p *process, g *goroutine) {
+	if g.state != gone {
+		s.missed++
+	}
 	s.busiest.offer(g, g.time[Running], true)
 	if !g.site.Runtime() {
 		s.waiters.offer(g, g.longest.ns, true)

@@ -21,7 +21,8 @@ type Page struct {
 	Alive      int           // goroutines, at the end
 	Unsure     int           // more of them, which may have ended in a gap: see Summary.Unsure
 	Seeded     uint64        // how many were there before the trace, counted once and not for each interval
-	Found      uint64        // how many came in a gap, and were there when the goroutines were read after it
+	Found      uint64        // how many came in a gap, and were heard of after it
+	Missed     uint64        // how many ended in a gap
 	Created    uint64
 	Ended      uint64
 
@@ -182,7 +183,7 @@ func (s *Summary) Page() *Page {
 	p := &Page{
 		Begin: s.begin, End: s.now,
 		Events: s.events, Violations: s.violations, Untraced: time.Duration(s.untraced),
-		Alive: s.Alive(), Unsure: s.unsure, Seeded: s.seeded, Found: s.found, Created: s.created, Ended: s.ended,
+		Alive: s.Alive(), Unsure: s.unsure, Seeded: s.seeded, Found: s.found, Missed: s.missed, Created: s.created, Ended: s.ended,
 		Lived: time.Duration(s.lived + int64(s.alive)*s.now),
 		Sched: s.sched.dist(), SchedHist: s.sched.buckets(), Slices: s.slices.dist(),
 		Syscalls: s.syscalls.dist(), Cgo: s.cgo.dist(), LostP: s.lostP, LostPTime: time.Duration(s.lostPTime),

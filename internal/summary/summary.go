@@ -54,7 +54,7 @@ type Summary struct {
 type interval struct {
 	events, violations uint64
 	created, ended     uint64
-	found              uint64 // goroutines that came in a gap
+	found, missed      uint64 // goroutines that came in a gap, and that ended in one
 	lived              int64  // lifetimes, less the time of now for each goroutine alive
 	untraced           int64  // ns
 

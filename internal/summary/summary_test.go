@@ -357,6 +357,9 @@ func TestCensus(t *testing.T) {
 	if got := times(p); got != want || p.Lived != 2*1000+100 {
 		t.Errorf("%v, want %v; lived %d", got, want, p.Lived)
 	}
+	if p.Missed != 1 {
+		t.Errorf("%d of one have ended in a gap", p.Missed)
+	}
 	if p.Alive != 2 || p.Unsure != 0 || p.Violations != 0 || len(p.Busiest) == 0 || p.Busiest[0].GoID != 3 || !p.Busiest[0].Ended {
 		t.Errorf("%+v", p)
 	}
