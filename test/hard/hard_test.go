@@ -1,5 +1,3 @@
-//go:build amd64
-
 // Package hard_test holds the tool to what it says where processes, kernels and users are
 // not kind: forks, namespaces, filters, limits, stops, and other tracers. Every target is a
 // program that checks itself.

@@ -1,5 +1,3 @@
-//go:build amd64
-
 package hard_test
 
 import (
@@ -31,7 +29,9 @@ func TestPagedOut(t *testing.T) {
 			sc := s.attachedTo(e)
 			most := 0
 			for range rounds {
-				s.pageOut()
+				if err := pageOut(s.pid); err != nil {
+					t.Fatal(err)
+				}
 				most = max(most, s.swapped())
 				s.do(fmt.Sprintf("work %d", trips))
 			}
@@ -55,6 +55,45 @@ func TestPagedOut(t *testing.T) {
 	}
 }
 
+// TestPagedOutMeanwhile: the program's memory is paged out again and again while it works, so
+// that it is gone also at a change itself. The programs of uprobes wait for it, where the kernel
+// lets them.
+func TestPagedOutMeanwhile(t *testing.T) {
+	const trips = 20000
+	s := start(t, nil)
+	needSwap(t)
+	sc := s.attachedTo(traced.EBPF)
+	end, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		times := 0
+		for err := error(nil); ; times++ {
+			select {
+			case <-end:
+				t.Logf("paged out %d times", times)
+				ended <- err
+				return
+			default:
+				if err == nil {
+					err = pageOut(s.pid)
+				}
+			}
+		}
+	}()
+	s.do(fmt.Sprintf("work %d", trips))
+	close(end)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	lines, sum := sc.end()
+	whole(t, sum)
+	for _, id := range []int64{s.ping, s.pong} {
+		if n := chain(t, lines, s.pid, id); n < worked(trips) {
+			t.Errorf("goroutine %d: %d changes", id, n)
+		}
+	}
+	s.finish()
+}
+
 // calls are how many system calls a goroutine entered and left.
 func calls(lines []line, goid int64) (in, out int) {
 	for i := range lines {
@@ -70,17 +109,16 @@ func calls(lines []line, goid int64) (in, out int) {
 	return in, out
 }
 
-// pageOut takes all memory from the program that the kernel can bring back.
-func (s *subject) pageOut() {
-	s.t.Helper()
-	fd, err := unix.PidfdOpen(s.pid, 0)
+// pageOut takes all memory from a program that the kernel can bring back.
+func pageOut(pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		s.t.Fatal(err)
+		return err
 	}
 	defer unix.Close(fd)
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", s.pid))
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	if err != nil {
-		s.t.Fatal(err)
+		return err
 	}
 	for text := range strings.Lines(string(maps)) {
 		f := strings.Fields(text)
@@ -91,16 +129,17 @@ func (s *subject) pageOut() {
 		lo, errLo := strconv.ParseUint(from, 16, 64)
 		hi, errHi := strconv.ParseUint(to, 16, 64)
 		if errLo != nil || errHi != nil {
-			s.t.Fatalf("a mapping of %q", text)
+			return fmt.Errorf("a mapping of %q", text)
 		}
 		// unix.Iovec has a pointer of this process.
 		iov := struct{ base, len uint64 }{lo, hi - lo}
 		// Where the program has just unmapped something, it is no matter.
 		_, _, errno := unix.Syscall6(unix.SYS_PROCESS_MADVISE, uintptr(fd), uintptr(unsafe.Pointer(&iov)), 1, unix.MADV_PAGEOUT, 0, 0)
 		if errno != 0 && errno != unix.ENOMEM && errno != unix.EINVAL {
-			s.t.Fatalf("page out %s: %v", text, errno)
+			return fmt.Errorf("page out %s: %w", text, errno)
 		}
 	}
+	return nil
 }
 
 // swapped is how much of the program is swapped out, in kB: VmSwap of /proc/PID/status.

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
@@ -180,8 +181,28 @@ func loadSpec() (*ebpf.CollectionSpec, error) {
 	}
 	for _, p := range spec.Programs {
 		p.KernelVersion = anyKernel
+		if p.Type == ebpf.Kprobe {
+			p.Instructions = onOwnStack(p.Instructions)
+		}
 	}
 	return spec, nil
+}
+
+// onOwnStack keeps a program's variables on the stack of the thread that it runs on. From 6.13 on
+// Linux gives a program with more than a few of them a stack for each CPU (kernel/bpf/verifier.c,
+// bpf_enable_priv_stack). But a uprobe's program can be put off its CPU, or sleep, while another
+// thread runs it there: each then finds the other's variables, such as its goroutine. A program
+// with a tail call in it has no such stack (check_max_stack_depth). So it gets one, which is never
+// made, and which the verifier therefore removes.
+func onOwnStack(body asm.Instructions) asm.Instructions {
+	head := asm.Instructions{
+		asm.Mov.Imm(asm.R0, 0),
+		{OpCode: asm.JEq.Op(asm.ImmSource), Dst: asm.R0, Offset: 1}, // always: to body
+		asm.FnTailCall.Call(),
+	}
+	// The name and the type of a program are those of its first instruction.
+	head[0].Metadata, body[0].Metadata = body[0].Metadata, asm.Metadata{}
+	return append(head, body...)
 }
 
 // anyKernel is a version for the programs to be made for. No kernel since 5.0
