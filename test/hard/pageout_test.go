@@ -59,7 +59,7 @@ func TestPagedOut(t *testing.T) {
 // that it is gone also at a change itself. The programs of uprobes wait for it, where the kernel
 // lets them.
 func TestPagedOutMeanwhile(t *testing.T) {
-	const trips = 20000
+	const trips = 50000
 	s := start(t, nil)
 	needSwap(t)
 	sc := s.attachedTo(traced.EBPF)
