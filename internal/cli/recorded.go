@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gopherscope/internal/cut"
+	"gopherscope/internal/engine"
 	"gopherscope/internal/event"
 	"gopherscope/internal/recording"
 	"gopherscope/internal/stream"
@@ -125,28 +126,39 @@ func explainRecording(name string, err error) error {
 // errOver ends the reading at the end of the duration.
 var errOver = errors.New("the duration is over")
 
-// Run implements stream.Source. It says when the recording ends early.
+// Run implements stream.Source. It says when the recording ends early. Whether the trace paused at the
+// end of the duration is told by what comes after it, so some of that is read.
 func (s *recordedSource) Run(ctx context.Context, emit func(*event.Event) error, tick func(now int64) error) error {
 	own := false // the error is the caller's
 	note := func(err error) error {
 		own = own || err != nil
 		return err
 	}
+	beyond := false // an event after the end has come
 	err := s.Reader.Run(ctx, func(e *event.Event) error {
-		if s.end != 0 && e.Time >= s.end {
+		if s.end == 0 || e.Time < s.end {
+			return note(emit(e))
+		}
+		first := !beyond
+		if beyond = true; !first || e.Kind != event.Gap || e.Since >= s.end {
 			return nil
 		}
-		return note(emit(e))
+		gap := *e
+		gap.Time = s.end
+		return note(emit(&gap))
 	}, func(now int64) error {
 		if s.end == 0 || now < s.end {
 			return note(tick(now))
 		}
 		s.over = true
-		if err := note(tick(s.end)); err != nil {
-			return err
+		if !beyond && now-s.end < int64(engine.LongestPause) {
+			return nil
 		}
 		return errOver
 	})
+	if s.over && (err == nil || errors.Is(err, errOver)) {
+		err = errors.Join(err, note(tick(s.end)))
+	}
 	for _, n := range s.Notes() {
 		if !own {
 			s.term.notef("note: recorded for %s", noteText(s, &n))

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"testing"
+	"time"
 
 	"gopherscope/internal/testenv"
 )
@@ -129,6 +131,14 @@ func TestStatPagesInPauses(t *testing.T) {
 
 	run("record", "-o", file, "-d", "2s", "--engine", "ebpf", "--max-overhead", "2%", strconv.Itoa(p.PID()))
 	one := run("stat", "--json", file)[0]
+	for d := 300 * time.Millisecond; d < 2*time.Second; d += 100 * time.Millisecond { // some end in a pause
+		whole := run("stat", "--json", "-i", d.String(), file)[0]
+		cut := run("stat", "--json", "-d", d.String(), file)[0]
+		whole.Gaps, cut.Gaps = 0, 0 // that of the end is over for one of them
+		if !reflect.DeepEqual(cut, whole) {
+			t.Errorf("the first %v: %+v\nand with -d %+v", d, whole, cut)
+		}
+	}
 	if all := check("recording", run("stat", "--json", "-i", "100ms", file)); all.Gaps != one.Gaps || all.Untraced != one.Untraced || all.Events != one.Events {
 		t.Errorf("all pages have %+v, the one page has %+v", all, one)
 	}
