@@ -59,7 +59,6 @@ func TestPagedOut(t *testing.T) {
 // that it is gone also at a change itself. The programs of uprobes wait for it, where the kernel
 // lets them.
 func TestPagedOutMeanwhile(t *testing.T) {
-	const trips = 50000
 	s := start(t, nil)
 	needSwap(t)
 	sc := s.attachedTo(traced.EBPF)
@@ -79,12 +78,13 @@ func TestPagedOutMeanwhile(t *testing.T) {
 			}
 		}
 	}()
-	s.do(fmt.Sprintf("work %d", trips))
+	trips := int(s.do("pace 15s"))
 	close(end)
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
 	lines, sum := sc.end()
+	t.Logf("%d round trips", trips)
 	whole(t, sum)
 	for _, id := range []int64{s.ping, s.pong} {
 		if n := chain(t, lines, s.pid, id); n < worked(trips) {
