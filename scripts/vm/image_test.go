@@ -26,6 +26,8 @@ const (
 	testsDir = "/tests" // the test binaries
 	progsDir = "/progs" // testenv's cache of target programs
 	toolPath = "/bin/gopherscope"
+
+	ramDiskPath = "/brd.ko" // the kernel's module
 )
 
 // image is a file system that the kernel unpacks into memory
@@ -38,7 +40,7 @@ type image struct {
 
 // buildImage writes the machine's files to path: the guest, the steps and all that
 // they run.
-func buildImage(t *testing.T, k *kernel, steps []step, path string) {
+func buildImage(t *testing.T, k *kernel, module string, steps []step, path string) {
 	t.Helper()
 	f, err := os.Create(path)
 	if err != nil {
@@ -51,6 +53,7 @@ func buildImage(t *testing.T, k *kernel, steps []step, path string) {
 	}
 	im := &image{t: t, w: cpio.NewWriter(z), dirs: map[string]bool{"/": true}}
 	im.system(k)
+	im.file(ramDiskPath, module)
 	im.steps(k, steps)
 	if err := errors.Join(im.w.Close(), z.Close(), f.Close()); err != nil {
 		t.Fatal(err)
@@ -58,7 +61,7 @@ func buildImage(t *testing.T, k *kernel, steps []step, path string) {
 }
 
 // applets are the commands of busybox that tests use.
-var applets = []string{"sh", "true", "sleep", "id", "mount", "stat", "gzip"}
+var applets = []string{"sh", "true", "sleep", "id", "mount", "stat", "gzip", "insmod", "mkswap", "swapon"}
 
 // system adds what is there whatever runs.
 func (im *image) system(k *kernel) {

@@ -19,25 +19,31 @@ import (
 	"gopherscope/internal/testenv"
 )
 
-// kernel is a kernel of Debian's and the machine for it.
+// kernel is a kernel of Debian's or Ubuntu's and the machine for it.
 type kernel struct {
 	name  string // of the test
-	suite string // the release of Debian that has it
+	suite string // the release that has it
+	pkg   string // that stands for the release's current kernel; "" for Debian's
 	arch  string // GOARCH, and Debian's name, too
 
 	old       bool // older than what the ebpf engine needs
 	multi     bool // has usable uprobe_multi links
+	sleeps    bool // takes programs of uprobes that may sleep
+	cachestat bool // has cachestat(2), which says what is in memory
 	invariant bool // the time stamp counter is said to be invariant: see cpuFlags
 }
 
 // kernels are tested in this order. A release's kernel is the one that its users have
-// today; sid's is the newest that Debian has.
+// today; sid's is the newest that Debian has. Ubuntu has those that Debian skipped: the oldest
+// that the ebpf engine is for, and the one of its own current releases.
 var kernels = []kernel{
 	{name: "5.10", suite: "bullseye", arch: "amd64", old: true, invariant: true},
-	{name: "6.1", suite: "bookworm", arch: "amd64"},
-	{name: "6.12", suite: "trixie", arch: "amd64", multi: true, invariant: true},
-	{name: "newest", suite: "sid", arch: "amd64", multi: true, invariant: true},
-	{name: "6.12-arm64", suite: "trixie", arch: "arm64", multi: true},
+	{name: "5.15", suite: "jammy", pkg: "linux-image-virtual", arch: "amd64", invariant: true},
+	{name: "6.1", suite: "bookworm", arch: "amd64", sleeps: true},
+	{name: "6.8", suite: "jammy", pkg: "linux-image-virtual-hwe-22.04", arch: "amd64", multi: true, sleeps: true, invariant: true, cachestat: true},
+	{name: "6.12", suite: "trixie", arch: "amd64", multi: true, sleeps: true, invariant: true, cachestat: true},
+	{name: "newest", suite: "sid", arch: "amd64", multi: true, sleeps: true, invariant: true, cachestat: true},
+	{name: "6.12-arm64", suite: "trixie", arch: "arm64", multi: true, sleeps: true},
 }
 
 // machine is qemu's name of the architecture.
@@ -95,20 +101,54 @@ func cacheDir(t *testing.T) string {
 	return filepath.Join(base, "gopherscope-vm")
 }
 
-// fetch gives the kernel's image, from the cache if it is there, and its version.
-func (k *kernel) fetch(t *testing.T) (image, version string) {
+// fetch gives the kernel's image, its module of RAM disks and its version, from the cache if
+// they are there.
+func (k *kernel) fetch(t *testing.T) (image, module, version string) {
 	t.Helper()
-	a := apt{dir: filepath.Join(cacheDir(t), k.suite+"-"+k.arch), suite: k.suite, arch: k.arch}
+	a := apt{dir: filepath.Join(cacheDir(t), strings.TrimSuffix(k.suite+"-"+k.pkg, "-")+"-"+k.arch), suite: k.suite, arch: k.arch}
 	found, err := filepath.Glob(filepath.Join(a.dir, "vmlinuz-*"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(found) == 0 {
-		name := a.imagePackage(t, "linux-image-cloud-"+k.arch)
-		found = []string{a.extract(t, name, kernelFile)}
+	if len(found) > 0 {
+		image = found[len(found)-1]
+		version = strings.TrimPrefix(filepath.Base(image), "vmlinuz-")
+		if module = filepath.Join(a.dir, "brd-"+version+".ko"); exists(module) {
+			return image, module, version
+		}
 	}
-	image = found[len(found)-1]
-	return image, strings.TrimPrefix(filepath.Base(image), "vmlinuz-")
+	meta := k.pkg
+	if meta == "" {
+		meta = "linux-image-cloud-" + k.arch
+	} else {
+		a.ubuntu = ubuntuKeyring(t)
+	}
+	image = a.extract(t, a.imagePackage(t, meta), kernelFile)
+	version = strings.TrimPrefix(filepath.Base(image), "vmlinuz-")
+	return image, a.ramDisk(t, version), version
+}
+
+// ramDisk gives the kernel's module of RAM disks. Debian's kernels up to 6.12 have their
+// modules in the package of the image.
+func (a *apt) ramDisk(t *testing.T, version string) string {
+	t.Helper()
+	pkg := "linux-modules-" + version
+	if a.run(t, "apt-cache", "pkgnames", pkg) == "" {
+		pkg = "linux-image-" + version
+	}
+	name := "brd-" + version + ".ko"
+	file := a.extract(t, pkg, func(has string) string {
+		if rest, ok := strings.CutPrefix(path.Base(has), "brd.ko"); ok && (rest == "" || rest == ".xz") {
+			return name + rest
+		}
+		return ""
+	})
+	if path.Ext(file) == ".xz" {
+		if out, err := exec.Command("xz", "-d", file).CombinedOutput(); err != nil {
+			t.Fatalf("xz -d %s: %v\n%s", file, err, out)
+		}
+	}
+	return filepath.Join(a.dir, name)
 }
 
 // armLoader is the dynamic loader of arm64, which a position independent program of Go's has
@@ -165,6 +205,39 @@ func exists(path string) bool {
 // architecture, and the host's packages are not touched.
 type apt struct {
 	dir, suite, arch string
+	ubuntu           string // Ubuntu's keyring, when it is a release of Ubuntu's
+}
+
+// ubuntuKeyring gives the keys that Ubuntu signs its archive with, which Debian has since 13.
+func ubuntuKeyring(t *testing.T) string {
+	t.Helper()
+	const name = "ubuntu-archive-keyring.gpg"
+	a := apt{dir: filepath.Join(cacheDir(t), "trixie-keys"), suite: "trixie", arch: "amd64"}
+	if p := filepath.Join(a.dir, name); exists(p) {
+		return p
+	}
+	a.update(t)
+	return a.extract(t, "ubuntu-keyring", func(has string) string {
+		if path.Base(has) == name {
+			return name
+		}
+		return ""
+	})
+}
+
+// sources are the lines of sources.list.
+func (a *apt) sources() string {
+	line := func(key, url, suite string) string {
+		return fmt.Sprintf("deb [signed-by=%s] %s %s main\n", key, url, suite)
+	}
+	const debian, security, ubuntu = "http://deb.debian.org/debian", "http://deb.debian.org/debian-security", "http://archive.ubuntu.com/ubuntu"
+	switch {
+	case a.ubuntu != "":
+		return line(a.ubuntu, ubuntu, a.suite) + line(a.ubuntu, ubuntu, a.suite+"-updates")
+	case a.suite == "sid": // which gets its security fixes directly
+		return line(keyring, debian, a.suite)
+	}
+	return line(keyring, debian, a.suite) + line(keyring, security, a.suite+"-security")
 }
 
 // command is apt-get or apt-cache on that state.
@@ -209,11 +282,7 @@ func (a *apt) update(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	source := fmt.Sprintf("deb [signed-by=%s] http://deb.debian.org/debian %s main\n", keyring, a.suite)
-	if a.suite != "sid" { // which gets its security fixes directly
-		source += fmt.Sprintf("deb [signed-by=%s] http://deb.debian.org/debian-security %s-security main\n", keyring, a.suite)
-	}
-	for name, text := range map[string]string{"sources.list": source, "status": ""} {
+	for name, text := range map[string]string{"sources.list": a.sources(), "status": ""} {
 		if err := os.WriteFile(filepath.Join(a.dir, "apt", name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

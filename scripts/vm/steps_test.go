@@ -68,11 +68,14 @@ func (k *kernel) steps() []step {
 	}
 	switch {
 	case k.invariant:
-		steps = append(steps, k.live("inline"), restarts)
+		steps = append(steps, k.live("inline"), k.restarts())
 	case k.arch == "amd64":
 		steps = append(steps, refused("inline-refused", "inline", "time stamp counter cannot order events", "use --engine ebpf"))
 	default:
 		steps = append(steps, refused("inline-refused", "inline", "not for "+k.arch+" yet", "use --engine ebpf"))
+	}
+	if k.sleeps {
+		steps = append(steps, swap, pagedOut)
 	}
 	return steps
 }
@@ -117,8 +120,28 @@ func (k *kernel) stacks() step {
 	return tests("stacks", "internal/engine/ebpf", "^TestStacks$/^("+strings.Join(names, "|")+")$", 1+len(programs), programs...)
 }
 
-// restarts are the tests of system calls that the inline engine interrupts.
-var restarts = tests("inline", "internal/engine/inline", "^(TestRestart|TestNoRestart|TestFindSpace|TestTouchAhead)$", 4)
+// swap gives the machine swap space, on a disk in its memory.
+var swap = step{
+	name: "swap", args: []string{"/bin/sh", "-c", "insmod " + ramDiskPath + " rd_nr=1 rd_size=65536 && mkswap /dev/ram0 && swapon /dev/ram0"},
+	judge: func(t *testing.T, r *console.Result) {
+		if r.Code != 0 {
+			t.Errorf("exit code %d:\n%s", r.Code, strings.Join(r.Output, "\n"))
+		}
+	},
+}
+
+// pagedOut are the tests that a program's changes are seen whose memory is swapped out: the
+// programs of uprobes wait for it.
+var pagedOut = tests("paged-out", "test/hard", "^(TestPagedOut|TestPagedOutMeanwhile)$/^(ebpf|)$", 3, program{"hard", testenv.Build{Go: "1.27"}})
+
+// restarts are the tests of system calls that the inline engine interrupts, and of its room.
+func (k *kernel) restarts() step {
+	names := "TestRestart|TestNoRestart|TestFindSpace"
+	if !k.cachestat {
+		return tests("inline", "internal/engine/inline", "^("+names+")$", 3)
+	}
+	return tests("inline", "internal/engine/inline", "^("+names+"|TestTouchAhead)$", 4)
+}
 
 // scripts are the command line's own tests, of trace, stat, profile, record and convert.
 func (k *kernel) scripts() step {

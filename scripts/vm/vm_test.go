@@ -1,6 +1,6 @@
 // Package vm_test runs the project's own tests on other kernels and on arm64: in virtual
-// machines that live for one test each. The kernels are Debian's, fetched by apt and so
-// verified by Debian's signatures; everything else in a machine was built here.
+// machines that live for one test each. The kernels are Debian's and Ubuntu's, fetched by apt and
+// so verified by their signatures; everything else in a machine was built here.
 //
 // It takes many minutes, since nothing is assumed of the host's processor: where there
 // is no KVM, or for arm64, qemu translates every instruction. So it runs only with
@@ -45,10 +45,10 @@ func (k *kernel) test(t *testing.T) {
 	if err != nil {
 		testenv.Missing(t, err.Error())
 	}
-	image, version := k.fetch(t)
+	image, module, version := k.fetch(t)
 	steps := k.steps()
 	initrd := filepath.Join(t.TempDir(), "initrd")
-	buildImage(t, k, steps, initrd)
+	buildImage(t, k, module, steps, initrd)
 	kvm := k.haveKVM(qemu, image)
 	t.Logf("Linux %s, %s, KVM: %v", version, k.arch, kvm)
 
