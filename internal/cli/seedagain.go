@@ -51,7 +51,8 @@ func (r *reading) ripen() {
 // seedAgain passes on the goroutines that are there, some time after a pause, so that those that stay
 // parked are known again, and those that have ended, too. While they are read nobody looks at the budget. So they are read
 // only if what is left of it suffices by far for as long as that took the last time, and no
-// longer than what is left; without stacks if it suffices for that only. If they cannot be read,
+// longer than what is left; without stacks if it suffices for that only and the
+// trace is not for these. If they cannot be read,
 // they are known when they change, as ever.
 func (b *budget) seedAgain(emit func(*event.Event) error) error {
 	s := b.session
@@ -61,7 +62,7 @@ func (b *budget) seedAgain(emit func(*event.Event) error) error {
 	}
 	since, room := time.Duration(now-s.read.end), b.Reserve()
 	bare, took := false, s.read.took
-	if room < 2*took && s.opts.stacks {
+	if room < 2*took && s.opts.stacks && !s.opts.keepStacks {
 		bare, took = true, s.read.bare
 	}
 	if since < max(seedPause, seedShare*took) || room < 2*took {
