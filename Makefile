@@ -58,8 +58,8 @@ MINUTES ?= $(if $(CYCLES),,60)
 soak: ## attach each engine to programs under stress, detach it, and kill the tracer: for MINUTES in all, or CYCLES times for each build
 	GOPHERSCOPE_SOAK=$(if $(MINUTES),$(MINUTES)m) GOPHERSCOPE_CYCLES=$(CYCLES) $(GO) test -count=1 -timeout 48h -v ./test/stress/
 
-vm: ## run the tests on other kernels and on arm64, in virtual machines (qemu; a quarter of an hour and more)
-	GOPHERSCOPE_VM=1 $(GO) test -count=1 -timeout 3h -v ./scripts/vm/
+vm: ## run the tests on other kernels and on arm64, in virtual machines (qemu; an hour and more without KVM)
+	GOPHERSCOPE_VM=1 $(GO) test -count=1 -timeout 4h -v ./scripts/vm/
 
 generate: ## compile the BPF programs and the inline engine's code (needs clang)
 	$(GO) generate ./...
