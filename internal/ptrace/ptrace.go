@@ -20,6 +20,7 @@
 package ptrace
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -57,16 +58,46 @@ func Run(f func() error) error {
 	go runLocked(f, done, nil)
 	r := <-done
 	// The kernel lets go of what is traced before the thread is gone.
-	for unix.Tgkill(unix.Getpid(), r.tid, 0) == nil {
+	for deadline := time.Now().Add(longestEnd); !r.gone() && time.Now().Before(deadline); {
 		time.Sleep(20 * time.Microsecond)
 	}
 	return r.err
 }
 
+// longestEnd bounds the wait for the end of a thread: in gone, one can be taken for another that
+// began in the same tick.
+const longestEnd = 10 * time.Second
+
 // result is what a thread of Run has done.
 type result struct {
-	tid int // it ends now
-	err error
+	tid   int    // it ends now
+	begin string // when it began; "" if unknown
+	err   error
+}
+
+// gone says whether the thread has ended. Its number can be another thread's of this process
+// by then.
+func (r *result) gone() bool {
+	if unix.Tgkill(unix.Getpid(), r.tid, 0) != nil {
+		return true
+	}
+	begin, err := threadBegin(r.tid)
+	return err == nil && r.begin != "" && begin != r.begin
+}
+
+// threadBegin is when a thread of this process began, in ticks since the machine did:
+// field 22 of its stat (fs/proc/array.c, do_task_stat).
+func threadBegin(tid int) (string, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/stat", tid))
+	if err != nil {
+		return "", err
+	}
+	// The name is in parentheses, and can have any in it.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 20 {
+		return "", fmt.Errorf("malformed stat of thread %d", tid)
+	}
+	return fields[19], nil
 }
 
 // runLocked is Run's goroutine. It never unlocks its thread, so that the runtime ends
@@ -78,7 +109,8 @@ func runLocked(f func() error, done chan<- result, began chan<- struct{}) {
 			close(began)
 		}
 		err := f()
-		done <- result{unix.Gettid(), err}
+		begin, _ := threadBegin(unix.Gettid()) // "" if unknown
+		done <- result{unix.Gettid(), begin, err}
 		return
 	}
 	// This thread stays taken until another has it, so that it cannot be this one again.
