@@ -247,7 +247,7 @@ func TestPauseWithoutRights(t *testing.T) {
 	t.Parallel() // most of the time it waits for the tool
 	p := testenv.StartWaiting(t, testenv.BuildTarget(t, "pingpong", testenv.Build{}), "1000000000")
 	p.Go()
-	cmd := ordinary(capable(t, toTrace|toRead), "trace", "--json", "--max-overhead", "50%", strconv.Itoa(p.PID()))
+	cmd := ordinary(capable(t, toTrace|toRead), "trace", "--json", "--max-overhead", "10%", strconv.Itoa(p.PID()))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()
