@@ -3,7 +3,7 @@
 GO ?= go
 DELVE ?= v1.27.2
 
-.PHONY: help build demo test race matrix servers fuzz bench bench-cost bench-dump bench-views bench-smoke churn soak vm generate check-generate lint clean
+.PHONY: help build demo test race matrix servers fuzz bench bench-cost bench-dump bench-views bench-record bench-smoke churn soak vm generate check-generate lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ bench-views: ## feed ten million events to what adds them up: events a second, a
 
 bench-smoke: ## run every benchmark of the packages once, so that none rots
 	$(GO) test -short -run '^$$' -bench . -benchtime 1x $$(grep -rl --include='*_test.go' '^func Benchmark' internal | xargs -n 1 dirname | sort -u | sed 's,^,./,')
+
+bench-record: build ## record at full rate with each engine, and convert: lost events, size, CPU time (root; half a minute)
+	$(GO) build -o bin/bench-target ./bench/target
+	scripts/bench-record
 
 CHURN ?= 60m
 churn: ## look for wrong stacks in snapshots of 100 thousand goroutines in motion, for CHURN
