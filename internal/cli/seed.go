@@ -157,8 +157,8 @@ func (s *seeder) pass(e *event.Event) error {
 func (s *seeder) seeds(dumps []*dump.Dump, begin int64) error {
 	var states [32]int
 	total := 0
+	s.known = len(dumps) > 0
 	for _, d := range dumps {
-		s.known = true
 		stacks := uint32(0)
 		if d.HasStacks {
 			stacks = 1

@@ -48,12 +48,12 @@ func (r *reading) ripen() {
 	r.bare -= r.bare / 8
 }
 
-// seedAgain passes on the goroutines that are there, some time after a pause, so that those that stay
-// parked are known again, and those that have ended, too. While they are read nobody looks at the budget. So they are read
-// only if what is left of it suffices by far for as long as that took the last time, and no
-// longer than what is left; without stacks if it suffices for that only and the
-// trace is not for these. If they cannot be read,
-// they are known when they change, as ever.
+// seedAgain passes on the goroutines that are there, some time after a pause, so that those that
+// stay parked are known again, and those that have ended, too. While they are read nobody looks
+// at the budget. So they are read only if what is left of it suffices by far for as long as that
+// took the last time, and no longer than what is left; without stacks if it suffices for that
+// only and the trace is not for these. If they cannot be read, they are known when they change,
+// as ever.
 func (b *budget) seedAgain(emit func(*event.Event) error) error {
 	s := b.session
 	now, err := clock.Mono()

@@ -162,7 +162,7 @@ func newStatter(t *terminal, o *statOptions, src stream.Source, out io.Writer) *
 		st.next = info.Begin + int64(o.interval)
 	}
 	if o.duration > 0 {
-		st.last = info.Begin + int64(min(o.duration, math.MaxInt64-time.Duration(info.Begin)))
+		st.last = later(info.Begin, o.duration)
 	}
 	return st
 }

@@ -34,18 +34,8 @@ func exactly(v float64) bounds { return bounds{v, v} }
 
 // peak takes the value of a count between two looks.
 func (s *series) peak(v bounds) {
-	if v.least > s.max.least {
-		s.max.least = v.least
-	}
-	if v.most > s.max.most {
-		s.max.most = v.most
-	}
-	if v.least < s.min.least {
-		s.min.least = v.least
-	}
-	if v.most < s.min.most {
-		s.min.most = v.most
-	}
+	s.max = bounds{max(s.max.least, v.least), max(s.max.most, v.most)}
+	s.min = bounds{min(s.min.least, v.least), min(s.min.most, v.most)}
 }
 
 // restart begins the time up to the next look.

@@ -34,7 +34,11 @@ func TestCycles(t *testing.T) {
 			t.Errorf("%d events, %d lost", events, lost)
 		}
 		ours.check(t, "the tracer", size{fds: 0, maps: 40, resident: 64 << 20})
-		its.check(t, "the program", size{fds: 16, maps: 40, resident: 128 << 20})
+		fds := 4
+		if n < 4*leastCycles { // two measurements at each end do not level out what comes and goes
+			fds = 16
+		}
+		its.check(t, "the program", size{fds: fds, maps: 40, resident: 128 << 20})
 		s.end()
 	})
 }

@@ -53,8 +53,7 @@ func (g growth) String() string {
 		first.fds, last.fds, first.maps, last.maps, first.resident>>20, last.resident>>20)
 }
 
-// check fails the test when the process grows by more than its own life can explain: the
-// program has more connections and children at a time when it has waited for a CPU. A few
+// check fails the test when the process grows by more than its own life can explain. A few
 // cycles do not tell.
 func (g growth) check(t *testing.T, who string, by size) {
 	t.Helper()
