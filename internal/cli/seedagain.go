@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"time"
 
 	"gopherscope/internal/clock"
@@ -74,6 +75,31 @@ func (b *budget) seedAgain(emit func(*event.Event) error) error {
 	err = seeder.run(ctx, processes{s.target})
 	b.unsure = !seeder.known
 	return err
+}
+
+// lastLook bounds how long the goroutines are read at the end of a trace.
+const lastLook = 250 * time.Millisecond
+
+// finish ends a pause in which the trace ends. So that it does not end with states that
+// nobody knows, the goroutines are read once more, which costs the target nothing now, and
+// passed on after the gap: in the states in which they were in the moments before its end.
+func (b *budget) finish(emit func(*event.Event) error) error {
+	s := b.session
+	if b.paused == 0 || s.read.took > lastLook || s.execs || s.proc.Check() != nil {
+		return b.end(emit)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastLook)
+	defer cancel()
+	seeder := seeder{session: s, emit: emit, again: true, bare: !s.opts.keepStacks}
+	dumps, err := seeder.read(ctx, processes{s.target})
+	if err := errors.Join(err, b.end(emit)); err != nil || s.execs || len(dumps) == 0 {
+		return err
+	}
+	now, err := clock.Mono()
+	if err != nil {
+		return err
+	}
+	return seeder.seeds(dumps, now)
 }
 
 // seededStacks are the stacks of the goroutines that were there before, each once. Their

@@ -188,7 +188,7 @@ func (s *session) poll(wait time.Duration, last bool, emit func(*event.Event) er
 			return err
 		}
 		s.upTo = now
-		return s.budget.end(emit)
+		return s.budget.finish(emit)
 	}
 	if err := s.engine.Poll(wait, s.budget.during(emit)); err != nil {
 		return err

@@ -31,6 +31,7 @@ type statPage struct {
 	} `json:"goroutines"`
 	States map[string]struct {
 		Time int64 `json:"time_ns"`
+		Now  int   `json:"now"`
 	} `json:"states"`
 }
 
@@ -83,6 +84,37 @@ func TestStatPauses(t *testing.T) {
 	// At most two for each, and the runtime's.
 	if t.Logf("%d alive", most); most < goroutines || most > 2*goroutines+10 {
 		t.Errorf("%d of %d goroutines are alive", most, goroutines)
+	}
+}
+
+// TestStatParked adds up a program most of whose goroutines wait all the time, in a trace that
+// pauses for much of it: they are known to have waited in the pauses, and at the end.
+func TestStatParked(t *testing.T) {
+	testenv.RequireBPF(t)
+	const parked = 2000
+	p := testenv.Start(t, testenv.BuildTarget(t, "parked", testenv.Build{}), strconv.Itoa(parked))
+	var messages bytes.Buffer
+	cmd := exec.Command("gopherscope", "stat", "--json", "-d", "5s", "--engine", "ebpf", "--max-overhead", "20%", strconv.Itoa(p.PID()))
+	cmd.Stderr = &messages
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &messages)
+	}
+	var page statPage
+	if err := json.Unmarshal(out, &page); err != nil {
+		t.Fatal(err)
+	}
+	untraced := float64(page.Untraced) / float64(page.Duration)
+	unknown := float64(page.States["unknown"].Time) / float64(page.Goroutines.Lifetime)
+	t.Logf("%d gaps, %.2f of the time; unknown %.3f; %+v; %+v", page.Gaps, untraced, unknown, page.Goroutines, page.States)
+	if page.Gaps == 0 {
+		t.Fatalf("the trace did not pause:\n%s", &messages)
+	}
+	if unknown > untraced/2 {
+		t.Errorf("%.2f of the time was not traced, and %.2f of it is unknown", untraced, unknown)
+	}
+	if now := page.States["waiting"].Now; now < parked || page.Goroutines.Unsure != 0 {
+		t.Errorf("at the end %d goroutines wait, and %d are not sure to be there", now, page.Goroutines.Unsure)
 	}
 }
 

@@ -29,11 +29,13 @@ type Tracker struct {
 type goroutines = goid.Map[state]
 
 type state struct {
-	status goruntime.Status
-	seed   bool  // from a Snapshot; no change was seen yet
-	gaps   uint8 // since its last event; if there are any, the status is not known
-	since  int64 // CLOCK_MONOTONIC, ns; of a seed, since then at least
-	birth  *event.Birth
+	status  goruntime.Status
+	seed    bool  // from a Snapshot; no change was seen yet
+	atLeast bool  // it is in the status since then at least
+	gaps    uint8 // since its last event; if there are any, the status is not known
+	since   int64 // CLOCK_MONOTONIC, ns
+	noted   int64 // the last [event.Event.Since] of the status; 0 if there was none
+	birth   *event.Birth
 }
 
 // MaxGaps is how many gaps a goroutine is remembered over without an event, if no
@@ -80,7 +82,7 @@ func (t *Tracker) Apply(e *event.Event) *Change {
 	return c
 }
 
-// gap forgets the states of all goroutines of a process, or with 0 of all processes. Who
+// gap makes the states of all goroutines of a process, or with 0 of all processes, unknown. Who
 // created them stays.
 func (t *Tracker) gap(pid uint32) {
 	for p, live := range t.live {
@@ -95,12 +97,22 @@ func (t *Tracker) gap(pid uint32) {
 	}
 }
 
+// Lasts says whether a Snapshot after a gap proves that the goroutine has not run since a Snapshot
+// before the gap, whose Since was noted and whose state was the same: the runtime erases
+// g.waitsince when the goroutine runs, and the next collection of garbage that finds it waiting
+// writes the time at which that one began (runtime/proc.go, execute and exitsyscall;
+// runtime/mgcmark.go, markroot; Go 1.18 to 1.27).
+func Lasts(e *event.Event, noted int64) bool { return e.Since != 0 && e.Since == noted }
+
 // seed takes a goroutine that was there before, the trace or the end of a gap. What changes
 // have told of it since stays.
 func (t *Tracker) seed(e *event.Event) {
 	live := t.process(e.PID)
 	g := live.Get(e.GoID)
 	if g != nil && g.gaps == 0 {
+		if g.status == e.To && e.Since != 0 {
+			g.noted = e.Since
+		}
 		return
 	}
 	since := e.Time
@@ -108,13 +120,16 @@ func (t *Tracker) seed(e *event.Event) {
 		since = e.Since
 	}
 	if g != nil { // known from before a gap
-		g.status, g.seed, g.gaps, g.since = e.To, true, 0, since
+		if g.status != e.To || !Lasts(e, g.noted) {
+			g.since, g.atLeast = since, true
+		}
+		g.status, g.seed, g.gaps, g.noted = e.To, true, 0, e.Since
 		if g.birth == nil {
 			g.birth = e.Birth
 		}
 		return
 	}
-	*live.Put(e.GoID) = state{status: e.To, seed: true, since: since, birth: e.Birth}
+	*live.Put(e.GoID) = state{status: e.To, seed: true, atLeast: true, since: since, noted: e.Since, birth: e.Birth}
 	t.goroutines++
 	t.seeded++
 }
@@ -146,7 +161,7 @@ func (t *Tracker) transition(e *event.Event, c *Change) {
 	// Field by field, here and below: of a composite literal the compiler makes byte
 	// stores and then copies 16 bytes at a time, for which the CPU has to wait.
 	if spent {
-		c.For, c.ForKnown, c.ForAtLeast = time.Duration(e.Time-g.since), true, g.seed
+		c.For, c.ForKnown, c.ForAtLeast = time.Duration(e.Time-g.since), true, g.atLeast
 	}
 	c.Violation = violation
 	if birth != nil {
@@ -159,7 +174,7 @@ func (t *Tracker) transition(e *event.Event, c *Change) {
 		live.Delete(e.GoID)
 		return
 	}
-	g.status, g.seed, g.gaps, g.since = e.To, false, 0, e.Time
+	g.status, g.seed, g.atLeast, g.gaps, g.since, g.noted = e.To, false, false, 0, e.Time, 0
 	if g.birth != birth {
 		g.birth = birth
 	}

@@ -355,3 +355,48 @@ func TestSeedAfterGap(t *testing.T) {
 		t.Errorf("a birth after it was read: %+v", c)
 	}
 }
+
+// A wait that the runtime has noted the same moment of before and after a gap has lasted all the time.
+func TestWaitOverGap(t *testing.T) {
+	const running, waiting, runnable = goruntime.Running, goruntime.Waiting, goruntime.Runnable
+	const before, after = 60, 220 // the snapshots
+	tests := []struct {
+		name     string
+		notes    [2]int64 // Since of them
+		runs     bool     // between the first and the gap
+		lasted   time.Duration
+		atLeast  bool
+		readOnly bool // nothing but the first Snapshot is known of it before the gap
+	}{
+		{name: "the same", notes: [2]int64{55, 55}, lasted: 250},
+		{name: "none", notes: [2]int64{}, lasted: 80, atLeast: true},
+		{name: "only before", notes: [2]int64{55, 0}, lasted: 80, atLeast: true},
+		{name: "only after", notes: [2]int64{0, 55}, lasted: 245, atLeast: true},
+		{name: "another", notes: [2]int64{55, 150}, lasted: 150, atLeast: true},
+		{name: "it ran", notes: [2]int64{55, 55}, runs: true, lasted: 245, atLeast: true},
+		{name: "was there before", notes: [2]int64{40, 40}, readOnly: true, lasted: 260, atLeast: true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tr := NewTracker()
+			snapshot := func(at, since int64) {
+				tr.Apply(&event.Event{Kind: event.Snapshot, PID: 5, GoID: 1, To: waiting, Time: at, Since: since})
+			}
+			if !tt.readOnly {
+				tr.Apply(&event.Event{PID: 5, GoID: 1, From: running, To: waiting, Time: 50})
+			}
+			snapshot(before, tt.notes[0])
+			if tt.runs {
+				tr.Apply(&event.Event{PID: 5, GoID: 1, From: waiting, To: runnable, Time: 70})
+				tr.Apply(&event.Event{PID: 5, GoID: 1, From: runnable, To: running, Time: 71})
+				tr.Apply(&event.Event{PID: 5, GoID: 1, From: running, To: waiting, Time: 72})
+			}
+			tr.Apply(&event.Event{Kind: event.Gap, PID: 5, Since: 100, Time: 200})
+			snapshot(after, tt.notes[1])
+			c := tr.Apply(&event.Event{PID: 5, GoID: 1, From: waiting, To: runnable, Time: 300})
+			if c.For != tt.lasted || !c.ForKnown || c.ForAtLeast != tt.atLeast || c.Violation {
+				t.Errorf("%+v, want %v, at least: %v", c, tt.lasted, tt.atLeast)
+			}
+		})
+	}
+}

@@ -23,6 +23,8 @@ type goroutine struct {
 	since   int64 // up to when it has been accounted for
 	atLeast bool  // the state began before
 	known   int64 // the state is at least that old by the runtime's notes; 0 if none
+	noted   int64 // the last event.Event.Since of the state; 0 if there was none
+	before  lull  // before the gap, while it is unsure
 	time    [NumStates]int64
 
 	fake        *fake // while it is in a fake wait
@@ -39,6 +41,13 @@ type goroutine struct {
 	inCgo    bool
 	lostPAt  int64 // when somebody else was seen with the P; 0 if nobody was
 	lostSeen bool  // the loss has been counted
+}
+
+// lull is a state that a gap may have ended, or not.
+type lull struct {
+	state   State
+	begin   int64
+	atLeast bool
 }
 
 // longestWait is a goroutine's longest wait in an interval.
@@ -139,6 +148,12 @@ func (s *Summary) seed(e *event.Event) {
 		g = s.appear(p, e, stateOf(e.To, e.Fake), e.Birth)
 		s.seeded++
 	case g.gaps == 0:
+		if g.state == stateOf(e.To, e.Fake) && e.Since != 0 {
+			g.noted = e.Since
+		}
+		return
+	case g.unsure() && g.before.state == stateOf(e.To, e.Fake) && gstate.Lasts(e, g.noted):
+		s.outlast(g, e.Time)
 		return
 	default:
 		since := e.Time
@@ -150,6 +165,7 @@ func (s *Summary) seed(e *event.Event) {
 		s.move(g, stateOf(e.To, e.Fake))
 		g.begin, g.atLeast, g.known = g.since, true, 0
 	}
+	g.noted = e.Since
 	switch {
 	case e.Fake:
 		g.fake, g.fakeBegin, g.fakeAtLeast = s.fakeOf(e.Reason), e.Time, true
@@ -160,6 +176,14 @@ func (s *Summary) seed(e *event.Event) {
 	case g.state == Syscall:
 		g.p = event.NoP
 	}
+}
+
+// outlast goes on with the state before a gap, which has not ended in it.
+func (s *Summary) outlast(g *goroutine, now int64) {
+	s.heard(g)
+	s.move(g, g.before.state)
+	g.begin, g.atLeast = g.before.begin, g.before.atLeast
+	s.account(g, g.state, max(now, g.since))
 }
 
 // account adds the time since the goroutine was last accounted for to a state. It is
@@ -269,7 +293,7 @@ func (s *Summary) enter(p *process, g *goroutine, e *event.Event, to State, goes
 		g.fake, g.fakeBegin, g.fakeAtLeast = s.fakeOf(e.Reason), e.Time, false
 	}
 	if !goesOn {
-		g.begin, g.atLeast, g.known = e.Time, false, 0
+		g.begin, g.atLeast, g.known, g.noted = e.Time, false, 0, 0
 		switch to {
 		case Waiting:
 			g.wait = s.waitOf(g, e.Reason, e.Stack)

@@ -1,6 +1,7 @@
 package work
 
 import (
+	"runtime"
 	"sync"
 	"time"
 )
@@ -74,3 +75,29 @@ func generation() {
 	time.Sleep(5 * time.Millisecond)
 	go generation()
 }
+
+// Parked keeps n goroutines in one receive each until it is killed, while two others hand a
+// value to and fro and the garbage is collected five times a second.
+func Parked(n int) {
+	ever := make(chan int)
+	for i := 0; i < n; i++ {
+		go held(ever)
+	}
+	there, back := make(chan int), make(chan int)
+	go func() {
+		for v := range there {
+			back <- v
+		}
+	}()
+	go func() {
+		for {
+			there <- 1
+			<-back
+		}
+	}()
+	for range time.Tick(200 * time.Millisecond) {
+		runtime.GC()
+	}
+}
+
+func held(ever chan int) { <-ever }
