@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -101,6 +102,10 @@ func (v *verdict) checkProcess(pid int) {
 	}
 }
 
+// sampleDeadline is the longest that a thread which wants to run is without a CPU, on a
+// host that can still be worked on.
+const sampleDeadline = 2 * time.Second
+
 // checkSamples samples a thread of this process that runs. Without samples only the
 // stacks of running goroutines are missing from a dump.
 func checkSamples() engine.Check {
@@ -114,7 +119,7 @@ func checkSamples() engine.Check {
 		for !done.Load() { // and runs
 		}
 	})
-	samples, err := perf.NewSampler(nil).Sample([]int{<-tid})
+	samples, err := perf.NewSampler(&perf.Options{Deadline: sampleDeadline}).Sample([]int{<-tid})
 	done.Store(true)
 	spinner.Wait()
 	c := engine.Check{Name: "perf samples", Status: engine.CheckOK, Detail: "threads can be sampled"}

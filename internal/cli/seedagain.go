@@ -78,19 +78,23 @@ func (b *budget) seedAgain(emit func(*event.Event) error) error {
 }
 
 // lastLook bounds how long the goroutines are read at the end of a trace.
-const lastLook = 250 * time.Millisecond
+const lastLook = time.Second
 
 // finish ends a pause in which the trace ends. So that it does not end with states that
 // nobody knows, the goroutines are read once more, which costs the target nothing now, and
 // passed on after the gap: in the states in which they were in the moments before its end.
 func (b *budget) finish(emit func(*event.Event) error) error {
 	s := b.session
-	if b.paused == 0 || s.read.took > lastLook || s.execs || s.proc.Check() != nil {
+	bare, took := true, s.read.bare
+	if s.opts.keepStacks || !s.opts.stacks {
+		bare, took = false, s.read.took
+	}
+	if b.paused == 0 || took > lastLook || s.execs || s.proc.Check() != nil {
 		return b.end(emit)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lastLook)
 	defer cancel()
-	seeder := seeder{session: s, emit: emit, again: true, bare: !s.opts.keepStacks}
+	seeder := seeder{session: s, emit: emit, again: true, bare: bare}
 	dumps, err := seeder.read(ctx, processes{s.target})
 	if err := errors.Join(err, b.end(emit)); err != nil || s.execs || len(dumps) == 0 {
 		return err

@@ -23,7 +23,7 @@ type FlightOptions struct {
 
 // Flight keeps the last part of a trace in memory, as encoded blocks, and can write it to a
 // file at any time, and what follows. The oldest whole block goes when the others reach
-// back for Last, or when they take more than Memory. A file begins with the goroutines that
+// back for Last and what a cause may be told late, or when they take more than Memory. A file begins with the goroutines that
 // were there then: what a block that goes tells of them is applied to a [Roster].
 //
 // Besides the blocks it takes memory for the block that is being filled and for each
@@ -134,7 +134,7 @@ func (f flightRing) Write(b []byte) (int, error) {
 		}
 	}
 	for len(f.blocks) > 1 {
-		old := k.header.last-f.blocks[0].header.last >= int64(f.opts.Last)
+		old := k.header.last-f.blocks[0].header.last >= int64(f.opts.Last+late)
 		if !old && f.bytes <= f.opts.Memory {
 			break
 		}
@@ -145,6 +145,10 @@ func (f flightRing) Write(b []byte) (int, error) {
 	}
 	return len(b), nil
 }
+
+// late is how much later than it happened the cause of a file may be told, and the file still
+// reaches back for Last before it: what decides comes after the events of a tick.
+const late = 250 * time.Millisecond
 
 // maxSpare is how many blocks' memory is kept for others.
 const maxSpare = 4
@@ -169,7 +173,7 @@ func (f *Flight) drop() error {
 	f.blocks[0] = keptBlock{}
 	f.blocks = f.blocks[1:]
 	f.bytes -= int64(cap(k.bytes))
-	f.begin = f.blocks[0].header.first
+	f.begin = min(k.header.last, f.blocks[0].header.first) // nothing is missing in between
 	if len(f.spare) < maxSpare {
 		f.spare = append(f.spare, k.bytes)
 	}

@@ -29,6 +29,7 @@ type kernel struct {
 	old       bool // older than what the ebpf engine needs
 	multi     bool // has usable uprobe_multi links
 	sleeps    bool // takes programs of uprobes that may sleep
+	preempts  bool // puts programs at raw tracepoints off their CPU
 	cachestat bool // has cachestat(2), which says what is in memory
 	invariant bool // the time stamp counter is said to be invariant: see cpuFlags
 }
@@ -42,7 +43,7 @@ var kernels = []kernel{
 	{name: "6.1", suite: "bookworm", arch: "amd64", sleeps: true},
 	{name: "6.8", suite: "jammy", pkg: "linux-image-virtual-hwe-22.04", arch: "amd64", multi: true, sleeps: true, invariant: true, cachestat: true},
 	{name: "6.12", suite: "trixie", arch: "amd64", multi: true, sleeps: true, invariant: true, cachestat: true},
-	{name: "newest", suite: "sid", arch: "amd64", multi: true, sleeps: true, invariant: true, cachestat: true},
+	{name: "newest", suite: "sid", arch: "amd64", multi: true, sleeps: true, preempts: true, invariant: true, cachestat: true},
 	{name: "6.12-arm64", suite: "trixie", arch: "arm64", multi: true, sleeps: true},
 }
 

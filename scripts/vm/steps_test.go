@@ -64,7 +64,7 @@ func (k *kernel) steps() []step {
 	if k.old {
 		steps = append(steps, refused("ebpf-refused", "ebpf", "the kernel is too old: Linux 5.10.", "use --engine inline"))
 	} else {
-		steps = append(steps, k.live("ebpf"), attachments, k.stacks(), k.scripts())
+		steps = append(steps, k.live("ebpf"), k.attachments(), k.stacks(), k.scripts())
 	}
 	switch {
 	case k.invariant:
@@ -98,10 +98,17 @@ func (k *kernel) live(engine string) step {
 }
 
 // attachments are the eBPF engine's own tests: every way to attach, one process of two,
-// all of a binary, what is lost is counted.
-var attachments = tests("ebpf", "internal/engine/ebpf",
-	"^(TestAttachments|TestOneProcessOnly|TestWholeBinary|TestStop|TestLostAreCounted)$", 7,
-	program{"pingpong", testenv.Build{}}, program{"pingpong", testenv.Build{PIE: true}})
+// all of a binary, what is lost is counted, and with which rights. Both ways to see system calls
+// are compared where neither loses any.
+func (k *kernel) attachments() step {
+	names, least := "TestAttachments|TestOneProcessOnly|TestWholeBinary|TestStop|TestLostAreCounted|TestTracepointsClose|TestTracepointsOfNobody", 12
+	programs := []program{{"pingpong", testenv.Build{}}, {"pingpong", testenv.Build{PIE: true}}}
+	if !k.preempts {
+		names, least = names+"|TestTracepoints|TestTracepointsExec", least+2
+		programs = append(programs, program{"stacks", testenv.Build{}}, program{"hard", testenv.Build{}})
+	}
+	return tests("ebpf", "internal/engine/ebpf", "^("+names+")$", least, programs...)
+}
 
 // stacks is the test that holds the stacks of a trace to what the program finds out by
 // itself, frame by frame. On arm64 a goroutine whose stack has grown has its innermost frames
@@ -241,6 +248,9 @@ func (k *kernel) judgeDoctor(t *testing.T, r *console.Result) {
 		delete(want, c.Check)
 		if how := "uprobe_multi links"; c.Check == "uprobes" && strings.HasPrefix(c.Detail, how) != k.multi {
 			t.Errorf("uprobes are attached by %q; %s: %v", c.Detail, how, k.multi)
+		}
+		if how := ": perf events"; c.Check == "tracepoints" && c.Status == "ok" && strings.HasSuffix(c.Detail, how) != k.preempts {
+			t.Errorf("tracepoints are attached by %q; %s: %v", c.Detail, how, k.preempts)
 		}
 	}
 	if len(want) > 0 {

@@ -34,7 +34,7 @@ func (l *links) Close() error {
 
 // attach puts the programs in the target in place. What it attached before an error
 // stays in l for Close.
-func (l *links) attach(objs *gtraceObjects, t *target.Target, file *os.File, sites []probes.Site, multi bool) error {
+func (l *links) attach(objs *objects, t *target.Target, file *os.File, sites []probes.Site, multi bool) error {
 	pid := 0
 	if t.Proc != nil {
 		pid = t.Proc.PID()
@@ -64,25 +64,6 @@ func cookie(s *probes.Site, index int) uint64 {
 
 // siteParks is SITE_PARKS of bpf/event.h, after the flags that all engines have.
 const siteParks probes.Flags = 16
-
-// attachTracepoints attaches the programs that are not in the target.
-func (l *links) attachTracepoints(objs *gtraceObjects) error {
-	for _, tp := range []struct {
-		name string
-		prog *ebpf.Program
-	}{
-		{"sched_process_exec", objs.OnExec},
-		{"sys_enter", objs.OnSysEnter},
-		{"sys_exit", objs.OnSysExit},
-	} {
-		got, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: tp.name, Program: tp.prog})
-		if err != nil {
-			return fmt.Errorf("attach tracepoint %s: %w", tp.name, err)
-		}
-		*l = append(*l, got)
-	}
-	return nil
-}
 
 // attachUprobes attaches one program to its sites.
 func (l *links) attachUprobes(exe *link.Executable, t *target.Target, prog *ebpf.Program, which probes.Program, sites []probes.Site, pid int, multi bool) error {

@@ -23,7 +23,7 @@ func CheckHost() []engine.Check {
 		checkCapabilities(),
 		checkLockdown(),
 		checkPrograms(),
-		checkTracepoints(),
+		checkTracepoints(byKernel),
 		checkUprobes(),
 	}
 }
@@ -60,14 +60,21 @@ func checkKernel() engine.Check {
 // oldKernel gives the kernel's release and says whether it is older than the oldest that
 // has all by itself. One whose release is no number is not.
 func oldKernel() (release string, old bool) {
+	major, minor, release := kernelVersion()
+	return release, major != 0 && (major < minMajor || major == minMajor && minor < minMinor)
+}
+
+// kernelVersion gives the kernel's release and the numbers that it begins with, 0 if it has none.
+func kernelVersion() (major, minor int, release string) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
-		return "of unknown release", false
+		return 0, 0, "of unknown release"
 	}
 	release = unix.ByteSliceToString(u.Release[:])
-	var major, minor int
-	n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor)
-	return release, n == 2 && (major < minMajor || major == minMajor && minor < minMinor)
+	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n != 2 {
+		return 0, 0, release
+	}
+	return major, minor, release
 }
 
 // checkCapabilities looks at the effective set in /proc/self/status.
@@ -135,11 +142,11 @@ func checkLockdown() engine.Check {
 // checkPrograms loads the real programs and throws them away.
 func checkPrograms() engine.Check {
 	c := engine.Check{Name: "BPF programs", Status: engine.CheckOK, Detail: "load and pass the verifier"}
-	spec, err := loadSpec()
+	spec, err := loadSpec(nil)
 	if err != nil {
 		return failed(c, err, "")
 	}
-	var objs gtraceObjects
+	var objs objects
 	err = spec.LoadAndAssign(&objs, nil)
 	var verifier *ebpf.VerifierError
 	_, old := oldKernel()
@@ -157,20 +164,32 @@ func checkPrograms() engine.Check {
 	return c
 }
 
-func checkTracepoints() engine.Check {
+func checkTracepoints(by tracepointsBy) engine.Check {
 	c := engine.Check{Name: "tracepoints", Status: engine.CheckOK, Detail: "sys_enter, sys_exit, sched_process_exec"}
-	spec, err := loadSpec()
+	events, why, err := openPerfEvents(by)
 	if err != nil {
 		return failed(c, err, "")
 	}
-	var objs gtraceObjects
+	defer events.Close()
+	spec, err := loadSpec(events)
+	if err != nil {
+		return failed(c, err, "")
+	}
+	var objs objects
 	if err := spec.LoadAndAssign(&objs, nil); err != nil {
 		return failed(c, errors.New("not tried: the programs do not load"), "")
 	}
 	var l links
-	err = errors.Join(l.attachTracepoints(&objs), l.Close(), objs.Close())
+	err = errors.Join(l.attachTracepoints(&objs, events), l.Close(), objs.Close())
 	if err != nil {
 		return failed(c, err, "needs CAP_PERFMON and a kernel with CONFIG_FTRACE_SYSCALLS")
+	}
+	switch {
+	case why != nil:
+		c.Status, c.Detail = engine.CheckWarn, c.Detail+": without perf events: "+why.Error()
+		c.Hint = "on this kernel changes at system calls can be lost, and are counted as recursion: run as root, or with CAP_DAC_READ_SEARCH where tracefs is mounted at /sys/kernel/tracing"
+	case events != nil:
+		c.Detail += ": perf events"
 	}
 	return c
 }

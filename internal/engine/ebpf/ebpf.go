@@ -54,12 +54,13 @@ type Options struct {
 	// target's; nil for the initial one.
 	PIDNamespace *process.PIDNamespace
 
-	stackRoom uint32 // how many stacks the kernel keeps; 0 means maxStacks
+	stackRoom     uint32        // how many stacks the kernel keeps; 0 means maxStacks
+	tracepointsBy tracepointsBy // how the programs that are not in the target are attached
 }
 
 // Engine is a running trace. It implements engine.Engine.
 type Engine struct {
-	objs   gtraceObjects
+	objs   objects
 	links  links // the programs that are not in the target
 	probes links // those that are; none in a pause
 	target *target.Target
@@ -101,17 +102,21 @@ func Start(t *target.Target, opts *Options) (*Engine, error) {
 func (e *Engine) start(t *target.Target, opts *Options) error {
 	trap := startTrapMeter(e.multi)
 	defer trap.wait() // also after an error: it has a probe on this process
-	if err := e.load(t, e.multi, opts); err != nil {
+	events, _, err := openPerfEvents(opts.tracepointsBy)
+	if err != nil {
 		return err
 	}
-	var err error
+	defer events.Close()
+	if err := e.load(t, events, opts); err != nil {
+		return err
+	}
 	if e.reader, err = ringbuf.NewReader(e.objs.Events); err != nil {
 		return fmt.Errorf("open ring: %w", err)
 	}
 	if t.Proc == nil {
 		e.follow = newFollower(e.objs.Processes)
 	}
-	if err := e.links.attachTracepoints(&e.objs); err != nil {
+	if err := e.links.attachTracepoints(&e.objs, events); err != nil {
 		return err
 	}
 	if e.exe, err = openExe(t); err != nil {
@@ -122,7 +127,7 @@ func (e *Engine) start(t *target.Target, opts *Options) error {
 	if err := e.probes.attach(&e.objs, t, e.exe, e.sites, e.multi); err != nil {
 		return err
 	}
-	e.cost = startCostMeter(e.uprobePrograms(), e.tracepointPrograms(), trap, e.stackTimer(opts))
+	e.cost = startCostMeter(e.objs.atUprobes(), e.objs.atTracepoints(), trap, e.stackTimer(opts))
 	return e.enable(1)
 }
 
@@ -134,9 +139,10 @@ func (e *Engine) stackTimer(opts *Options) *stackTimer {
 	return &stackTimer{on: e.objs.StacksTimed, counters: e.objs.Counters}
 }
 
-// load puts programs and maps into the kernel, with the target's constants.
-func (e *Engine) load(t *target.Target, multi bool, opts *Options) error {
-	spec, err := loadSpec()
+// load puts programs and maps into the kernel, with the target's constants; those of tracepoints
+// for the events, if there are some.
+func (e *Engine) load(t *target.Target, events perfEvents, opts *Options) error {
+	spec, err := loadSpec(events)
 	if err != nil {
 		return err
 	}
@@ -149,7 +155,7 @@ func (e *Engine) load(t *target.Target, multi bool, opts *Options) error {
 		}
 	}
 	spec.Maps["events"].MaxEntries = ringSize(opts.RingBytes)
-	sleep := maySleep(multi)
+	sleep := maySleep(e.multi)
 	if err := spec.Variables["may_sleep"].Set(sleep); err != nil {
 		return fmt.Errorf("internal error: set may_sleep: %w", err)
 	}
@@ -157,7 +163,7 @@ func (e *Engine) load(t *target.Target, multi bool, opts *Options) error {
 		if p.Type != ebpf.Kprobe {
 			continue
 		}
-		if multi {
+		if e.multi {
 			p.AttachType = ebpf.AttachTraceUprobeMulti
 		}
 		if sleep {
@@ -168,17 +174,19 @@ func (e *Engine) load(t *target.Target, multi bool, opts *Options) error {
 		return fmt.Errorf("load programs: %w", explain(err))
 	}
 	if opts.Stacks {
-		e.stacks = newStackReader(e.objs.Stacks, t.Bin)
+		e.stacks = newStackReader(e.objs.ReadStack, t.Bin)
 	}
 	return nil
 }
 
-// loadSpec is the embedded object, ready to be loaded.
-func loadSpec() (*ebpf.CollectionSpec, error) {
+// loadSpec is the embedded object, ready to be loaded, with the programs of tracepoints that are
+// for the events.
+func loadSpec(events perfEvents) (*ebpf.CollectionSpec, error) {
 	spec, err := loadGtrace()
 	if err != nil {
 		return nil, fmt.Errorf("internal error: embedded object: %w", err)
 	}
+	events.choose(spec)
 	for _, p := range spec.Programs {
 		p.KernelVersion = anyKernel
 		if p.Type == ebpf.Kprobe {
@@ -431,7 +439,7 @@ func (e *Engine) Stats() (engine.Stats, error) {
 		s.NoStack.Full += e.stacks.table.Full()
 		s.NoStack.Unread += e.stacks.lost.Load()
 	}
-	for _, p := range append(e.uprobePrograms(), e.tracepointPrograms()...) {
+	for _, p := range append(e.objs.atUprobes(), e.objs.atTracepoints()...) {
 		if st, err := p.Stats(); err == nil {
 			s.Lost.Recursion += st.RecursionMisses
 		}
@@ -449,14 +457,6 @@ func counted(counters *ebpf.Map, which gtraceCounter) (sum uint64, err error) {
 		sum += n
 	}
 	return sum, nil
-}
-
-func (e *Engine) uprobePrograms() []*ebpf.Program {
-	return []*ebpf.Program{e.objs.OnCas, e.objs.OnBirth, e.objs.OnSelf, e.objs.OnSwitch}
-}
-
-func (e *Engine) tracepointPrograms() []*ebpf.Program {
-	return []*ebpf.Program{e.objs.OnSysEnter, e.objs.OnSysExit, e.objs.OnExec}
 }
 
 // Cost implements engine.Engine.

@@ -76,6 +76,12 @@ type gtraceStack struct {
 	Pcs   [32]uint64
 }
 
+type gtraceStackRead struct {
+	_     structs.HostLayout
+	Key   uint64
+	Stack gtraceStack
+}
+
 type gtraceTraceScope struct {
 	_        structs.HostLayout
 	Tgid     uint32
@@ -89,29 +95,33 @@ type gtraceTraceScope struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	gtraceMapCounters     = "counters"
-	gtraceMapEvents       = "events"
-	gtraceMapProcesses    = "processes"
-	gtraceMapStacks       = "stacks"
-	gtraceProgOnBirth     = "on_birth"
-	gtraceProgOnCas       = "on_cas"
-	gtraceProgOnExec      = "on_exec"
-	gtraceProgOnSelf      = "on_self"
-	gtraceProgOnSwitch    = "on_switch"
-	gtraceProgOnSysEnter  = "on_sys_enter"
-	gtraceProgOnSysExit   = "on_sys_exit"
-	gtraceVarCounterNames = "counter_names"
-	gtraceVarEnabled      = "enabled"
-	gtraceVarKinds        = "kinds"
-	gtraceVarLayout       = "layout"
-	gtraceVarMaySleep     = "may_sleep"
-	gtraceVarRecords      = "records"
-	gtraceVarScope        = "scope"
-	gtraceVarStackRecords = "stack_records"
-	gtraceVarStackSeed    = "stack_seed"
-	gtraceVarStacksOff    = "stacks_off"
-	gtraceVarStacksOn     = "stacks_on"
-	gtraceVarStacksTimed  = "stacks_timed"
+	gtraceMapCounters      = "counters"
+	gtraceMapEvents        = "events"
+	gtraceMapProcesses     = "processes"
+	gtraceMapStacks        = "stacks"
+	gtraceProgOnBirth      = "on_birth"
+	gtraceProgOnCas        = "on_cas"
+	gtraceProgOnExec       = "on_exec"
+	gtraceProgOnSelf       = "on_self"
+	gtraceProgOnSwitch     = "on_switch"
+	gtraceProgOnSysEnter   = "on_sys_enter"
+	gtraceProgOnSysExit    = "on_sys_exit"
+	gtraceProgPerfExec     = "perf_exec"
+	gtraceProgPerfSysEnter = "perf_sys_enter"
+	gtraceProgPerfSysExit  = "perf_sys_exit"
+	gtraceProgReadStack    = "read_stack"
+	gtraceVarCounterNames  = "counter_names"
+	gtraceVarEnabled       = "enabled"
+	gtraceVarKinds         = "kinds"
+	gtraceVarLayout        = "layout"
+	gtraceVarMaySleep      = "may_sleep"
+	gtraceVarRecords       = "records"
+	gtraceVarScope         = "scope"
+	gtraceVarStackRecords  = "stack_records"
+	gtraceVarStackSeed     = "stack_seed"
+	gtraceVarStacksOff     = "stacks_off"
+	gtraceVarStacksOn      = "stacks_on"
+	gtraceVarStacksTimed   = "stacks_timed"
 )
 
 // loadGtrace returns the embedded CollectionSpec for gtrace.
@@ -156,13 +166,17 @@ type gtraceSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type gtraceProgramSpecs struct {
-	OnBirth    *ebpf.ProgramSpec `ebpf:"on_birth"`
-	OnCas      *ebpf.ProgramSpec `ebpf:"on_cas"`
-	OnExec     *ebpf.ProgramSpec `ebpf:"on_exec"`
-	OnSelf     *ebpf.ProgramSpec `ebpf:"on_self"`
-	OnSwitch   *ebpf.ProgramSpec `ebpf:"on_switch"`
-	OnSysEnter *ebpf.ProgramSpec `ebpf:"on_sys_enter"`
-	OnSysExit  *ebpf.ProgramSpec `ebpf:"on_sys_exit"`
+	OnBirth      *ebpf.ProgramSpec `ebpf:"on_birth"`
+	OnCas        *ebpf.ProgramSpec `ebpf:"on_cas"`
+	OnExec       *ebpf.ProgramSpec `ebpf:"on_exec"`
+	OnSelf       *ebpf.ProgramSpec `ebpf:"on_self"`
+	OnSwitch     *ebpf.ProgramSpec `ebpf:"on_switch"`
+	OnSysEnter   *ebpf.ProgramSpec `ebpf:"on_sys_enter"`
+	OnSysExit    *ebpf.ProgramSpec `ebpf:"on_sys_exit"`
+	PerfExec     *ebpf.ProgramSpec `ebpf:"perf_exec"`
+	PerfSysEnter *ebpf.ProgramSpec `ebpf:"perf_sys_enter"`
+	PerfSysExit  *ebpf.ProgramSpec `ebpf:"perf_sys_exit"`
+	ReadStack    *ebpf.ProgramSpec `ebpf:"read_stack"`
 }
 
 // gtraceMapSpecs contains maps before they are loaded into the kernel.
@@ -250,13 +264,17 @@ type gtraceVariables struct {
 //
 // It can be passed to loadGtraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type gtracePrograms struct {
-	OnBirth    *ebpf.Program `ebpf:"on_birth"`
-	OnCas      *ebpf.Program `ebpf:"on_cas"`
-	OnExec     *ebpf.Program `ebpf:"on_exec"`
-	OnSelf     *ebpf.Program `ebpf:"on_self"`
-	OnSwitch   *ebpf.Program `ebpf:"on_switch"`
-	OnSysEnter *ebpf.Program `ebpf:"on_sys_enter"`
-	OnSysExit  *ebpf.Program `ebpf:"on_sys_exit"`
+	OnBirth      *ebpf.Program `ebpf:"on_birth"`
+	OnCas        *ebpf.Program `ebpf:"on_cas"`
+	OnExec       *ebpf.Program `ebpf:"on_exec"`
+	OnSelf       *ebpf.Program `ebpf:"on_self"`
+	OnSwitch     *ebpf.Program `ebpf:"on_switch"`
+	OnSysEnter   *ebpf.Program `ebpf:"on_sys_enter"`
+	OnSysExit    *ebpf.Program `ebpf:"on_sys_exit"`
+	PerfExec     *ebpf.Program `ebpf:"perf_exec"`
+	PerfSysEnter *ebpf.Program `ebpf:"perf_sys_enter"`
+	PerfSysExit  *ebpf.Program `ebpf:"perf_sys_exit"`
+	ReadStack    *ebpf.Program `ebpf:"read_stack"`
 }
 
 func (p *gtracePrograms) Close() error {
@@ -268,6 +286,10 @@ func (p *gtracePrograms) Close() error {
 		p.OnSwitch,
 		p.OnSysEnter,
 		p.OnSysExit,
+		p.PerfExec,
+		p.PerfSysEnter,
+		p.PerfSysExit,
+		p.ReadStack,
 	)
 }
 

@@ -83,7 +83,7 @@ func TestAttachments(t *testing.T) {
 		t.Log("this kernel has no usable uprobe_multi links: only perf events are tested")
 	}
 	bin := testenv.BuildTarget(t, "pingpong", testenv.Build{})
-	for name, opts := range map[string]*Options{"default": nil, "perf events": {PerfEvents: true}} {
+	for name, opts := range map[string]*Options{"default": nil, "perf events": {PerfEvents: true}, "tracepoints by perf events": {tracepointsBy: byPerfEvents}} {
 		t.Run(name, func(t *testing.T) {
 			p := testenv.StartWaiting(t, bin, "500")
 			e := start(t, openTarget(t, p.PID()), opts)

@@ -20,14 +20,14 @@ const maxStacks = 1 << 14
 
 // stackReader turns the keys of stacks in records into numbers.
 type stackReader struct {
-	kernel *ebpf.Map // `stacks` in bpf/trace.h
+	kernel *ebpf.Program // read_stack in bpf/gtrace.bpf.c
 	bin    *gobinary.File
 	table  *probes.Stacks
 	ids    map[uint64]uint32 // by key
 	lost   atomic.Uint64     // records with keys of which the kernel has no stack
 }
 
-func newStackReader(kernel *ebpf.Map, bin *gobinary.File) *stackReader {
+func newStackReader(kernel *ebpf.Program, bin *gobinary.File) *stackReader {
 	return &stackReader{kernel: kernel, bin: bin, table: probes.NewStacks(bin), ids: map[uint64]uint32{}}
 }
 
@@ -37,12 +37,12 @@ func (s *stackReader) id(key uint64) uint32 {
 	if id, ok := s.ids[key]; ok {
 		return id
 	}
-	var kept gtraceStack
-	if err := s.kernel.Lookup(key, &kept); err != nil {
+	read := gtraceStackRead{Key: key}
+	if none, err := s.kernel.Run(&ebpf.RunOptions{Context: &read, ContextOut: &read}); err != nil || none != 0 {
 		s.lost.Add(1)
 		return 0
 	}
-	id := s.table.ID(s.returns(&kept), 0)
+	id := s.table.ID(s.returns(&read.Stack), 0)
 	s.ids[key] = id
 	return id
 }

@@ -68,6 +68,12 @@ struct stack {
 	u64 pcs[STACK_DEPTH];
 };
 
+// What read_stack is asked for, and its answer.
+struct stack_read {
+	u64 key;
+	struct stack stack;
+};
+
 // An attach cookie: what a program must know of the site that it runs at.
 //   bits 0-7 site index, 8-15 from, 16-23 to, 24-31 flags, 32-63 the site's
 //   address as linked (an address above 4 GiB does not fit: no stacks then)

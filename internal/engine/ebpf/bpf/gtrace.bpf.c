@@ -196,22 +196,17 @@ INLINE long in_syscall(struct call *c, struct user_regs *regs)
 	return 0;
 }
 
-// sys_enter(regs, nr): a goroutine has entered a system call. Its status is
+// Thread t, which is traced, has entered system call nr. The goroutine's status is
 // already _Gsyscall and only itself can change that. R14 (R28) still is g: the
 // runtime's system call stubs keep it. The memory is there, since entersyscall has just
-// written to it. Costs a few tens of ns for processes that are not traced.
-SEC("raw_tracepoint/sys_enter")
-int on_sys_enter(struct raw_tp_ctx *ctx)
+// written to it.
+INLINE int entered(struct thread t, struct user_regs *regs, u64 nr)
 {
-	struct thread t = current_thread();
-	struct user_regs *regs = (void *)ctx->args[0];
 	struct call c = {};
 	u64 stack = 0;
 
-	if (!wanted_at_tracepoint(t))
-		return 0;
 	count(COUNT_SYSCALL);
-	if (ctx->args[1] == NR_SCHED_YIELD)
+	if (nr == NR_SCHED_YIELD)
 		return 0;
 	in_syscall(&c, regs);
 	if (!c.g)
@@ -226,7 +221,7 @@ int on_sys_enter(struct raw_tp_ctx *ctx)
 	return 0;
 }
 
-// sys_exit(regs, ret): the goroutine comes back. Not the end of the call: a
+// Thread t, which is traced, comes back from a system call. Not the end of the call: a
 // return value that only the kernel sees (-ERESTARTSYS -512 to
 // -ERESTART_RESTARTBLOCK -516, include/linux/errno.h), after which the kernel
 // runs signal handlers or repeats the call; and a return from a signal handler
@@ -234,20 +229,14 @@ int on_sys_enter(struct raw_tp_ctx *ctx)
 // User space drops what still comes twice (KIND_SYSCALL). The goroutine's memory may be
 // gone after a long call, and this program cannot wait for it; user space knows who
 // entered the call (KIND_RETURN).
-SEC("raw_tracepoint/sys_exit")
-int on_sys_exit(struct raw_tp_ctx *ctx)
+INLINE int left(struct thread t, struct user_regs *regs, s64 ret)
 {
-	struct thread t = current_thread();
-	struct user_regs *regs = (void *)ctx->args[0];
-	s64 ret = ctx->args[1];
 	syscall_insn insn = 0;
 	struct call c = {};
 	u64 ip = 0;
 	u32 nr = 0;
 	u8 kind = KIND_SYSCALL;
 
-	if (!wanted_at_tracepoint(t))
-		return 0;
 	count(COUNT_SYSCALL);
 	if (ret <= -512 && ret >= -516)
 		return 0;
@@ -269,16 +258,10 @@ int on_sys_exit(struct raw_tp_ctx *ctx)
 	return 0;
 }
 
-// sched_process_exec: the process runs another program now (or the same one
+// The process of thread t, which is traced, runs another program now (or the same one
 // anew); its goroutines are gone without a word.
-SEC("raw_tracepoint/sched_process_exec")
-int on_exec(void *ctx)
+INLINE int executed(struct thread t)
 {
-	struct thread t = current_thread();
-
-	(void)ctx;
-	if (!wanted_at_tracepoint(t))
-		return 0;
 	if (!scope.tgid)
 		bpf_map_delete_elem(&processes, &t.tgid);
 
@@ -292,6 +275,98 @@ int on_exec(void *ctx)
 	r->gopc = 0;
 	r->startpc = 0;
 	bpf_ringbuf_submit(r, 0);
+	return 0;
+}
+
+// The programs at tracepoints, which run for every process of the system. There are two
+// of each, of which one is loaded: the raw ones, and those that the kernel calls through
+// perf events. tracepoints.go says when which are used.
+
+// sys_enter(regs, nr)
+SEC("raw_tracepoint/sys_enter")
+int on_sys_enter(struct raw_tp_ctx *ctx)
+{
+	struct thread t = current_thread();
+
+	if (!wanted_at_tracepoint(t))
+		return 0;
+	return entered(t, (void *)ctx->args[0], ctx->args[1]);
+}
+
+// sys_exit(regs, ret)
+SEC("raw_tracepoint/sys_exit")
+int on_sys_exit(struct raw_tp_ctx *ctx)
+{
+	struct thread t = current_thread();
+
+	if (!wanted_at_tracepoint(t))
+		return 0;
+	return left(t, (void *)ctx->args[0], ctx->args[1]);
+}
+
+SEC("raw_tracepoint/sched_process_exec")
+int on_exec(void *ctx)
+{
+	struct thread t = current_thread();
+
+	(void)ctx;
+	if (!wanted_at_tracepoint(t))
+		return 0;
+	return executed(t);
+}
+
+// The user registers of the current thread, which perf events do not hand over: the same
+// that the raw tracepoints get (syscall_trace_enter and its like, of each architecture).
+INLINE struct user_regs *task_regs(void)
+{
+	return bpf_task_pt_regs(bpf_get_current_task_btf());
+}
+
+SEC("tracepoint/raw_syscalls/sys_enter")
+int perf_sys_enter(struct sys_enter_event *ctx)
+{
+	struct thread t = current_thread();
+
+	if (!wanted_at_tracepoint(t))
+		return 0;
+	return entered(t, task_regs(), ctx->nr);
+}
+
+SEC("tracepoint/raw_syscalls/sys_exit")
+int perf_sys_exit(struct sys_exit_event *ctx)
+{
+	struct thread t = current_thread();
+
+	if (!wanted_at_tracepoint(t))
+		return 0;
+	return left(t, task_regs(), ctx->ret);
+}
+
+SEC("tracepoint/sched/sched_process_exec")
+int perf_exec(void *ctx)
+{
+	struct thread t = current_thread();
+
+	(void)ctx;
+	if (!wanted_at_tracepoint(t))
+		return 0;
+	return executed(t);
+}
+
+// read_stack: user space asks for a stack. The kernel calls it at no event, but for the system
+// call by which it is asked for (BPF_PROG_RUN). While a thread reads a map by itself, the
+// kernel skips what perf events call on that CPU (include/linux/bpf.h,
+// bpf_disable_instrumentation), also when the thread is put off the CPU meanwhile; while it
+// runs a program, it does not. No stack is ever removed. Returns 1 if it has none.
+SEC("syscall")
+int read_stack(struct stack_read *ctx)
+{
+	u64 key = ctx->key;
+	struct stack *kept = bpf_map_lookup_elem(&stacks, &key);
+
+	if (!kept)
+		return 1;
+	ctx->stack = *kept;
 	return 0;
 }
 

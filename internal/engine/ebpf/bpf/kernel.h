@@ -50,15 +50,30 @@ static long (*const bpf_get_ns_current_pid_tgid)(u64 dev, u64 ino, struct pidns_
 static void *(*const bpf_ringbuf_reserve)(void *ringbuf, u64 size, u64 flags) = (void *)131;
 static void (*const bpf_ringbuf_submit)(void *data, u64 flags) = (void *)132;
 static long (*const bpf_copy_from_user)(void *dst, u32 size, const void *src) = (void *)148;
+static void *(*const bpf_get_current_task_btf)(void) = (void *)158;
 static u64 (*const bpf_get_attach_cookie)(void *ctx) = (void *)174;
+static void *(*const bpf_task_pt_regs)(void *task) = (void *)175;
 
 // The context of a raw tracepoint: its arguments as the kernel passes them.
 struct raw_tp_ctx {
 	u64 args[2];
 };
 
+// What a program at a tracepoint's perf event gets: events/raw_syscalls/*/format in tracefs
+// (include/trace/events/syscalls.h), of which the first 8 bytes are not for programs.
+struct sys_enter_event {
+	u64 common;
+	u64 nr;
+};
+struct sys_exit_event {
+	u64 common;
+	u64 nr;
+	s64 ret;
+};
+
 // The interrupted thread's user registers, as a uprobe program receives them
-// and as the first argument of the sys_enter and sys_exit tracepoints points to.
+// and as the first argument of the raw sys_enter and sys_exit tracepoints and
+// bpf_task_pt_regs point to.
 //
 // REG_ARG0..2 are the first integer arguments of Go's register ABI
 // (cmd/compile/abi-internal.md), REG_G is the register that holds the current
