@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Gcore makes a core file of a live process with gcore(1) and returns its path.
@@ -30,8 +31,9 @@ func Gcore(t testing.TB, p *Process) string {
 
 // CoreAt makes a core file of a process at the moment when one of its threads is about to
 // execute the instruction at addr, and returns the file's path. With reached false none came
-// there for some seconds. SIGURG, which preempts goroutines, is passed on.
-func CoreAt(t testing.TB, p *Process, addr uint64) (path string, reached bool) {
+// there within patience, in which gdb has to begin, too. SIGURG, which preempts goroutines, is
+// passed on.
+func CoreAt(t testing.TB, p *Process, addr uint64, patience time.Duration) (path string, reached bool) {
 	t.Helper()
 	gdb, err := exec.LookPath("gdb")
 	if err != nil {
@@ -39,7 +41,7 @@ func CoreAt(t testing.TB, p *Process, addr uint64) (path string, reached bool) {
 	}
 	core := filepath.Join(t.TempDir(), "core")
 	const timedOut = 124 // timeout(1)
-	out, err := exec.Command("timeout", "15", gdb, "-p", strconv.Itoa(p.PID()), "-batch", "-nx",
+	out, err := exec.Command("timeout", strconv.FormatFloat(patience.Seconds(), 'f', -1, 64), gdb, "-p", strconv.Itoa(p.PID()), "-batch", "-nx",
 		"-ex", "handle SIGURG nostop noprint pass", "-ex", fmt.Sprintf("break *%#x", addr), "-ex", "continue",
 		"-ex", "generate-core-file "+core).CombinedOutput()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == timedOut {
