@@ -82,19 +82,20 @@ const lastLook = time.Second
 
 // finish ends a pause in which the trace ends. So that it does not end with states that
 // nobody knows, the goroutines are read once more, which costs the target nothing now, and
-// passed on after the gap: in the states in which they were in the moments before its end.
+// passed on after the gap: in the states in which they were in the moments before its end. A
+// profile, which is of what took time, has nothing of it.
 func (b *budget) finish(emit func(*event.Event) error) error {
 	s := b.session
-	bare, took := true, s.read.bare
-	if s.opts.keepStacks || !s.opts.stacks {
-		bare, took = false, s.read.took
+	took := s.read.took
+	if s.opts.stacks {
+		took = s.read.bare
 	}
-	if b.paused == 0 || took > lastLook || s.execs || s.proc.Check() != nil {
+	if b.paused == 0 || s.opts.keepStacks || took > lastLook || s.execs || s.proc.Check() != nil {
 		return b.end(emit)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lastLook)
 	defer cancel()
-	seeder := seeder{session: s, emit: emit, again: true, bare: bare}
+	seeder := seeder{session: s, emit: emit, again: true, bare: s.opts.stacks}
 	dumps, err := seeder.read(ctx, processes{s.target})
 	if err := errors.Join(err, b.end(emit)); err != nil || s.execs || len(dumps) == 0 {
 		return err
