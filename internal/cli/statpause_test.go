@@ -33,6 +33,11 @@ type statPage struct {
 		Time int64 `json:"time_ns"`
 		Now  int   `json:"now"`
 	} `json:"states"`
+	Blocked []struct {
+		Reason string `json:"reason"`
+		Max    int64  `json:"max_ns"`
+		Open   int64  `json:"open_ns"`
+	} `json:"blocked"`
 }
 
 // TestStatPauses adds up a program whose goroutines often end in pauses of the trace: those
@@ -88,7 +93,8 @@ func TestStatPauses(t *testing.T) {
 }
 
 // TestStatParked adds up a program most of whose goroutines wait all the time, in a trace that
-// pauses for much of it: they are known to have waited in the pauses, and at the end.
+// pauses for much of it: they are known to have waited in the pauses, and at the end. The few
+// that wait again and again are not taken to have waited for long.
 func TestStatParked(t *testing.T) {
 	testenv.RequireBPF(t)
 	const parked = 2000
@@ -112,6 +118,11 @@ func TestStatParked(t *testing.T) {
 	}
 	if unknown > untraced/2 {
 		t.Errorf("%.2f of the time was not traced, and %.2f of it is unknown", untraced, unknown)
+	}
+	for _, b := range page.Blocked {
+		if most := time.Duration(max(b.Max, b.Open)); b.Reason == "sleep" && most > 500*time.Millisecond {
+			t.Errorf("a goroutine is said to have slept for %v", most)
+		}
 	}
 	if now := page.States["waiting"].Now; now < parked || page.Goroutines.Unsure != 0 {
 		t.Errorf("at the end %d goroutines wait, and %d are not sure to be there", now, page.Goroutines.Unsure)

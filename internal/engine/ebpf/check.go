@@ -187,7 +187,7 @@ func checkTracepoints(by tracepointsBy) engine.Check {
 	switch {
 	case why != nil:
 		c.Status, c.Detail = engine.CheckWarn, c.Detail+": without perf events: "+why.Error()
-		c.Hint = "on this kernel changes at system calls can be lost, and are counted as recursion: run as root, or with CAP_DAC_READ_SEARCH where tracefs is mounted at /sys/kernel/tracing"
+		c.Hint = "on this kernel changes at system calls can be lost, and are counted as recursion: run as root; or with CAP_DAC_READ_SEARCH, tracefs at /sys/kernel/tracing, and kernel.perf_event_paranoid at 2 or less"
 	case events != nil:
 		c.Detail += ": perf events"
 	}

@@ -76,12 +76,20 @@ func generation() {
 	go generation()
 }
 
-// Parked keeps n goroutines in one receive each until it is killed, while two others hand a
-// value to and fro and the garbage is collected five times a second.
+// Parked keeps n goroutines in one receive each until it is killed, while ten others sleep for
+// 50 ms again and again, two hand a value to and fro, and the garbage is collected a hundred
+// times a second.
 func Parked(n int) {
 	ever := make(chan int)
 	for i := 0; i < n; i++ {
 		go held(ever)
+	}
+	for i := 0; i < 10; i++ {
+		go func() {
+			for {
+				time.Sleep(50 * time.Millisecond)
+			}
+		}()
 	}
 	there, back := make(chan int), make(chan int)
 	go func() {
@@ -95,7 +103,7 @@ func Parked(n int) {
 			<-back
 		}
 	}()
-	for range time.Tick(200 * time.Millisecond) {
+	for range time.Tick(10 * time.Millisecond) {
 		runtime.GC()
 	}
 }
