@@ -106,7 +106,7 @@ func (m *costMeter) measured() (prices, error) {
 // Nil is that of a trace without stacks.
 type stackTimer struct {
 	on       *ebpf.Variable
-	counters *ebpf.Map
+	counters *counters
 }
 
 // stackTimes are what a stackTimer has measured.
@@ -138,7 +138,7 @@ func (s *stackTimer) read() (t stackTimes, err error) {
 		gtraceCounterTIMED_STACK: &n, gtraceCounterNS_CLOCK: &clock,
 		gtraceCounterNS_UPROBE_STACK: &t.inUprobes, gtraceCounterNS_SYSCALL_STACK: &t.inTracepoints,
 	} {
-		if *to, err = counted(s.counters, which); err != nil {
+		if *to, err = s.counters.sum(which); err != nil {
 			return t, err
 		}
 	}

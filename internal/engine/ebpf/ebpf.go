@@ -74,7 +74,8 @@ type Engine struct {
 	cost   *costMeter
 	stacks *stackReader // nil without stacks
 
-	stopped atomic.Bool
+	counters *counters
+	stopped  atomic.Bool
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -136,7 +137,7 @@ func (e *Engine) stackTimer(opts *Options) *stackTimer {
 	if !opts.Stacks {
 		return nil
 	}
-	return &stackTimer{on: e.objs.StacksTimed, counters: e.objs.Counters}
+	return &stackTimer{on: e.objs.StacksTimed, counters: e.counters}
 }
 
 // load puts programs and maps into the kernel, with the target's constants; those of tracepoints
@@ -155,6 +156,9 @@ func (e *Engine) load(t *target.Target, events perfEvents, opts *Options) error 
 		}
 	}
 	spec.Maps["events"].MaxEntries = ringSize(opts.RingBytes)
+	if err := setCounters(spec); err != nil {
+		return err
+	}
 	sleep := maySleep(e.multi)
 	if err := spec.Variables["may_sleep"].Set(sleep); err != nil {
 		return fmt.Errorf("internal error: set may_sleep: %w", err)
@@ -172,6 +176,9 @@ func (e *Engine) load(t *target.Target, events perfEvents, opts *Options) error 
 	}
 	if err := spec.LoadAndAssign(&e.objs, nil); err != nil {
 		return fmt.Errorf("load programs: %w", explain(err))
+	}
+	if e.counters, err = mapCounters(e.objs.Counters); err != nil {
+		return err
 	}
 	if opts.Stacks {
 		e.stacks = newStackReader(e.objs.ReadStack, t.Bin)
@@ -413,7 +420,7 @@ func (e *Engine) enable(v uint32) error {
 // Stats implements engine.Engine.
 func (e *Engine) Stats() (engine.Stats, error) {
 	var s engine.Stats
-	counters := []struct {
+	list := []struct {
 		key gtraceCounter
 		to  *uint64
 	}{
@@ -428,8 +435,8 @@ func (e *Engine) Stats() (engine.Stats, error) {
 		{gtraceCounterNO_STACK_BUDGET, &s.NoStack.Budget},
 		{gtraceCounterCOUNT_STACK, &s.Hits.Stacks},
 	}
-	for _, c := range counters {
-		n, err := counted(e.objs.Counters, c.key)
+	for _, c := range list {
+		n, err := e.counters.sum(c.key)
 		if err != nil {
 			return s, err
 		}
@@ -445,18 +452,6 @@ func (e *Engine) Stats() (engine.Stats, error) {
 		}
 	}
 	return s, nil
-}
-
-// counted is a counter's sum over all CPUs.
-func counted(counters *ebpf.Map, which gtraceCounter) (sum uint64, err error) {
-	var perCPU []uint64
-	if err := counters.Lookup(uint32(which), &perCPU); err != nil {
-		return 0, fmt.Errorf("read counters: %w", err)
-	}
-	for _, n := range perCPU {
-		sum += n
-	}
-	return sum, nil
 }
 
 // Cost implements engine.Engine.

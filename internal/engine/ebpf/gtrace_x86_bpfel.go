@@ -31,6 +31,7 @@ const (
 	gtraceCounterNS_SYSCALL_STACK gtraceCounter = 12
 	gtraceCounterNS_CLOCK         gtraceCounter = 13
 	gtraceCounterCOUNTERS         gtraceCounter = 14
+	gtraceCounterCOUNTER_ROW      gtraceCounter = 16
 )
 
 type gtraceKind uint32

@@ -138,7 +138,7 @@ struct trace_scope {
 // In `processes`: nothing is known of the process's bias yet. No bias is odd.
 #define BIAS_UNKNOWN 1
 
-// Counters: one per-CPU slot each. Losses have a counter per cause.
+// Counters: a slot each in the row of a CPU, of whole cache lines. Losses have a counter per cause.
 enum counter {
 	COUNT_UPROBE,	 // uprobe programs run
 	COUNT_SYSCALL,	 // tracepoint programs run in a traced process
@@ -155,4 +155,6 @@ enum counter {
 	NS_SYSCALL_STACK, // in those of tracepoints
 	NS_CLOCK,	 // and what of both it took to read the clock
 	COUNTERS,
+	COUNTER_ROW = 16, // slots of a row
 };
+_Static_assert(COUNTERS <= COUNTER_ROW, "each counter has a slot");

@@ -21,7 +21,8 @@ typedef unsigned long long u64;
 #define __uint(name, val) int(*name)[val]
 #define __type(name, val) typeof(val) *name
 #define MAP_TYPE_HASH 1
-#define MAP_TYPE_PERCPU_ARRAY 6
+#define MAP_TYPE_ARRAY 2
+#define MAP_MMAPABLE 1024 // user space can map it into its memory
 #define MAP_TYPE_RINGBUF 27
 
 // bpf_ringbuf_submit and bpf_ringbuf_discard: leave the reader asleep.
@@ -38,6 +39,7 @@ static long (*const bpf_map_update_elem)(void *map, const void *key, const void 
 					 u64 flags) = (void *)2;
 static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
+static u32 (*const bpf_get_smp_processor_id)(void) = (void *)8;
 static u64 (*const bpf_get_current_pid_tgid)(void) = (void *)14;
 static long (*const bpf_probe_read_user)(void *dst, u32 size, const void *src) = (void *)112;
 static long (*const bpf_probe_read_kernel)(void *dst, u32 size, const void *src) = (void *)113;
