@@ -13,7 +13,8 @@ import (
 //
 //   - Syscall comes again when the kernel restarts a call or a signal
 //     handler returns into the runtime's code around it. It is dropped when the
-//     goroutine already is in that state.
+//     goroutine already is in that state, or entered it by a Change: what the runtime enters
+//     by itself, C code and the sleep on a note, it also leaves by a Change.
 //   - Attempted precedes a compare-and-swap that another thread can win, and
 //     then reports itself. It is dropped unless the goroutine is in the state
 //     that it leaves.
@@ -39,6 +40,9 @@ type Sequencer struct {
 
 // statuses are the last statuses of one process's goroutines, by goid.
 type statuses = goid.Map[goruntime.Status]
+
+// within is the status of a goroutine that is in Syscall by a Change; no status of the runtime's.
+const within goruntime.Status = 0x80
 
 // call is a system call as a thread has entered it.
 type call struct {
@@ -92,10 +96,13 @@ func (s *Sequencer) Event(r *Record) *event.Event {
 			return nil
 		}
 	}
-	if e.To == goruntime.Dead || e.To == goruntime.DeadExtra {
-		s.process(r.PID).Delete(r.GoID)
-	} else {
-		*s.process(r.PID).Put(r.GoID) = e.To
+	switch last := s.process(r.PID); {
+	case e.To == goruntime.Dead || e.To == goruntime.DeadExtra:
+		last.Delete(r.GoID)
+	case e.To == goruntime.Syscall && r.Kind == Change:
+		*last.Put(r.GoID) = within
+	default:
+		*last.Put(r.GoID) = e.To
 	}
 	return e
 }
@@ -213,9 +220,9 @@ func (s *Sequencer) happened(e *event.Event, kind Kind) bool {
 	}
 	last := s.process(e.PID).Get(e.GoID)
 	if kind == Attempted {
-		return last != nil && *last == e.From
+		return last != nil && (*last == e.From || *last == within && e.From == goruntime.Syscall)
 	}
-	return last == nil || *last != e.To
+	return last == nil || *last != e.To && *last != within
 }
 
 // place is the go statement that a linked pc, the return address of newproc,

@@ -15,6 +15,7 @@ const (
 	testYield
 	testStopWorld
 	testSwitch
+	testNote
 )
 
 func testSequencer() *Sequencer {
@@ -26,6 +27,7 @@ func testSequencer() *Sequencer {
 		testYield:     {rule: rule{via: event.ViaYield}},
 		testStopWorld: {rule: rule{via: event.ViaSTW}},
 		testSwitch:    {rule: rule{via: event.ViaCoroutine, reason: "coroutine"}},
+		testNote:      {rule: rule{via: event.ViaSyscall}},
 	}, []string{"", "GC assist marking", "sleep", "IO wait", "stopping the world"}, nil)
 }
 
@@ -193,6 +195,30 @@ func TestReturn(t *testing.T) {
 		}
 		if got != nil && (got.GoID != 7 || got.M != 2 || got.P != -1 || got.From != goruntime.Syscall || got.To != goruntime.Running || got.Via != event.ViaSyscall) {
 			t.Errorf("%s: event %+v", tt.name, got)
+		}
+	}
+}
+
+// A signal handler that comes between the runtime's own change and its sleep on a note, or the
+// C code, returns as a system call does: that is no end of it.
+func TestSyscallWithin(t *testing.T) {
+	in := Record{Kind: Change, Site: testNote, GoID: 7, M: 2, PID: 3, TID: 5, From: goruntime.Running, To: goruntime.Syscall}
+	out := Record{Kind: Change, Site: testNote, GoID: 7, M: 2, PID: 3, TID: 5, From: goruntime.Syscall, To: goruntime.Running}
+	enter, leave := in, out
+	enter.Kind, enter.Site, leave.Kind, leave.Site = Syscall, NoSite, Syscall, NoSite
+	back := leave
+	back.Kind, back.GoID = Return, 0
+	s := testSequencer()
+	for i, step := range []struct {
+		record Record
+		event  bool
+	}{
+		{enter, true}, {leave, true}, // a call of the goroutine's own
+		{in, true}, {leave, false}, {enter, false}, {back, false}, {leave, false}, {out, true},
+		{leave, false}, {enter, true}, {back, true},
+	} {
+		if got := s.Event(&step.record); (got != nil) != step.event {
+			t.Errorf("record %d: event %+v, want one: %v", i, got, step.event)
 		}
 	}
 }
