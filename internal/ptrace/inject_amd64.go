@@ -304,9 +304,39 @@ func (r *Remote) fpuState() ([]byte, error) {
 	return b, nil
 }
 
+// seenThrough is how long is waited for a thread that makes a system call for us, or comes
+// back from it. It is long, as waiting harms nobody: the thread is where the kernel is busy for it, or
+// has no CPU, and could not go on with what it did before either.
+const seenThrough = 10 * time.Second
+
 // Syscall makes one system call. The error of a call that failed in the process is a
-// unix.Errno.
+// unix.Errno. After the limit of Inject it is ErrDeadline, and the call is not made; one that has
+// begun before is seen through.
 func (r *Remote) Syscall(nr uintptr, args ...uint64) (uint64, error) {
+	if time.Now().After(r.deadline) {
+		return 0, fmt.Errorf("%w: system call %d was to be made after %v", ErrDeadline, nr, r.limit)
+	}
+	regs, err := r.begin(nr, args)
+	if err != nil {
+		return 0, err
+	}
+	for _, r.call = range []call{entering, leaving} {
+		if err := r.toSyscallStop(); err != nil {
+			return 0, err
+		}
+	}
+	r.call = noCall
+	if err := unix.PtraceGetRegs(r.tid, regs); err != nil {
+		return 0, ErrExited
+	}
+	if v := int64(regs.Rax); v < 0 && v > -4096 {
+		return 0, unix.Errno(-v)
+	}
+	return regs.Rax, nil
+}
+
+// begin gives the thread, which stands still, the registers for a system call.
+func (r *Remote) begin(nr uintptr, args []uint64) (*unix.PtraceRegs, error) {
 	regs := r.saved
 	regs.Rip, regs.Rsp = r.gadgets.SyscallRet, r.frame
 	regs.Rax, regs.Orig_rax = uint64(nr), ^uint64(0)
@@ -317,26 +347,15 @@ func (r *Remote) Syscall(nr uintptr, args ...uint64) (uint64, error) {
 		}
 	}
 	if err := unix.PtraceSetRegs(r.tid, &regs); err != nil {
-		return 0, r.wrap("set registers", err)
+		return nil, r.wrap("set registers", err)
 	}
 	if !r.armed {
 		r.armed = true
 		if err := setSigmask(r.tid, ^uint64(0)); err != nil {
-			return 0, r.wrap("block signals", err)
+			return nil, r.wrap("block signals", err)
 		}
 	}
-	for range 2 { // to its beginning, to its end
-		if err := r.toSyscallStop(); err != nil {
-			return 0, err
-		}
-	}
-	if err := unix.PtraceGetRegs(r.tid, &regs); err != nil {
-		return 0, ErrExited
-	}
-	if v := int64(regs.Rax); v < 0 && v > -4096 {
-		return 0, unix.Errno(-v)
-	}
-	return regs.Rax, nil
+	return &regs, nil
 }
 
 // toSyscallStop lets the thread run to the next beginning or end of a system call.
@@ -345,10 +364,10 @@ func (r *Remote) toSyscallStop() error {
 		if err := request(unix.PTRACE_SYSCALL, r.tid, 0, uintptr(sig)); err != nil {
 			return ErrExited
 		}
-		why, err := wait(r.pid, r.tid, r.deadline)
+		why, err := wait(r.pid, r.tid, time.Now().Add(seenThrough))
 		switch {
 		case errors.Is(err, ErrDeadline):
-			return slow(r.pid, r.tid, r.limit)
+			return slow(r.pid, r.tid, seenThrough)
 		case err != nil:
 			return err
 		case why.signal() == int(syscallStop):
@@ -366,22 +385,8 @@ func (r *Remote) toSyscallStop() error {
 // restore brings the thread back into the kernel's signal code and puts its signal
 // mask and registers back.
 func (r *Remote) restore() error {
-	if err := request(unix.PTRACE_INTERRUPT, r.tid, 0, 0); err != nil {
-		return ErrExited
-	}
-	for sig := 0; ; {
-		// An error says that it is in the system call still, and stops after that.
-		_ = request(unix.PTRACE_CONT, r.tid, 0, uintptr(sig))
-		// However long it takes: without us it would go by the frame, but its system
-		// call would not be restarted.
-		why, err := wait(r.pid, r.tid, time.Now().Add(time.Second))
-		if err != nil {
-			return fmt.Errorf("put thread %d back: %w", r.tid, err)
-		}
-		if why.isEvent() {
-			break
-		}
-		sig = why.signal()
+	if err := r.toSignalCode(time.Now().Add(seenThrough)); err != nil {
+		return fmt.Errorf("put thread %d back: %w", r.tid, err)
 	}
 	if err := setSigmask(r.tid, r.mask); err != nil {
 		return r.wrap("unblock signals", err)
@@ -390,6 +395,51 @@ func (r *Remote) restore() error {
 		return r.wrap("put registers back", err)
 	}
 	return r.Write(r.frame, r.before)
+}
+
+// toSignalCode interrupts the thread and lets it run until it has stopped for that. That can take
+// until the deadline: after it the thread would go by the frame, but the system call that it was
+// interrupted in would not be restarted. A call that was given up while the thread was on its way to
+// it is not made any more.
+func (r *Remote) toSignalCode(deadline time.Time) error {
+	for stands, sig := r.call == noCall, 0; ; stands = true {
+		// Each time, as any other stop takes the place of this one (kernel/signal.c, ptrace_stop).
+		if err := request(unix.PTRACE_INTERRUPT, r.tid, 0, 0); err != nil {
+			return ErrExited
+		}
+		if stands {
+			_ = request(unix.PTRACE_CONT, r.tid, 0, uintptr(sig)) // it fails if the thread is killed
+		}
+		why, err := wait(r.pid, r.tid, deadline)
+		switch {
+		case err != nil || why.isEvent():
+			return err
+		case time.Now().After(deadline):
+			return slow(r.pid, r.tid, seenThrough)
+		case why.signal() != int(syscallStop):
+			sig = why.signal()
+			continue
+		case r.call == entering:
+			err = r.skip()
+		}
+		if sig, r.call = 0, noCall; err != nil {
+			return err
+		}
+	}
+}
+
+// skip makes the system call at the beginning of which the thread stands none
+// (arch/x86/entry/common.c, do_syscall_x64: there is none of the number -1).
+func (r *Remote) skip() error {
+	var regs unix.PtraceRegs
+	if err := unix.PtraceGetRegs(r.tid, &regs); err != nil {
+		return ErrExited
+	}
+	regs.Orig_rax = ^uint64(0)
+	if err := unix.PtraceSetRegs(r.tid, &regs); err != nil {
+		return r.wrap("skip a system call", err)
+	}
+	return nil
 }
 
 // letGo ends the tracing of the thread.

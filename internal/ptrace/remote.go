@@ -32,7 +32,21 @@ type Remote struct {
 	frame    uint64          // address of the signal frame that puts it back
 	before   []byte          // what was there
 	armed    bool            // its registers are ours
+	call     call            // the system call that it makes for us
 }
+
+// call is how far a system call is that is made by [Remote.Syscall].
+type call int
+
+const (
+	noCall   call = iota // the thread stands still
+	entering             // it is on its way to the stop at the beginning of the call
+	leaving              // it is on its way from there to the stop at the end
+)
+
+// Extend gives what is to be done after the limit of Inject, as to take back what was done, as
+// much time again.
+func (r *Remote) Extend() { r.deadline = time.Now().Add(r.limit) }
 
 // Scratch is the address of ScratchBytes that may be written to during Inject.
 func (r *Remote) Scratch() uint64 { return r.frame + frameRoom }

@@ -207,6 +207,7 @@ func (in *injection) place(sh shape) error {
 		if err == nil {
 			return nil
 		}
+		r.Extend()
 		return errors.Join(err, in.unmapWith(r))
 	})
 	if err != nil {
@@ -236,6 +237,9 @@ func (in *injection) placeRings(r *ptrace.Remote, size int) error {
 		} else {
 			in.what.Rings = at
 		}
+	}
+	if err != nil {
+		r.Extend()
 	}
 	if _, e := r.Syscall(unix.SYS_CLOSE, fd); e != nil {
 		err = errors.Join(err, fmt.Errorf("close memfd: %w", e))
