@@ -77,23 +77,44 @@ func (b *budget) seedAgain(emit func(*event.Event) error) error {
 	return err
 }
 
-// lastLook bounds how long the goroutines are read at the end of a trace.
-const lastLook = time.Second
+// The goroutines are read once more when a trace ends: for so long at most if it still traces
+// then, or if it has paused, which costs the target nothing.
+const (
+	lastTraced = 100 * time.Millisecond
+	lastPaused = time.Second
+)
 
-// finish ends a pause in which the trace ends. So that it does not end with states that
-// nobody knows, the goroutines are read once more, which costs the target nothing now, and
-// passed on after the gap: in the states in which they were in the moments before its end. A
-// profile, which is of what took time, has nothing of it.
-func (b *budget) finish(emit func(*event.Event) error) error {
+// ending makes known what the last pause left unknown, when the trace is about to end, so that
+// it does not end with states that nobody knows. A profile, which is of what took time, has nothing
+// of that.
+func (b *budget) ending(emit func(*event.Event) error) error {
+	if b.paused != 0 || !b.unsure || !b.looks(lastTraced) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastTraced)
+	defer cancel()
+	seeder := seeder{session: b.session, emit: emit, again: true, bare: b.session.opts.stacks}
+	return seeder.run(ctx, processes{b.session.target})
+}
+
+// looks says whether the goroutines can be read within a time.
+func (b *budget) looks(limit time.Duration) bool {
 	s := b.session
 	took := s.read.took
 	if s.opts.stacks {
 		took = s.read.bare
 	}
-	if b.paused == 0 || s.opts.keepStacks || took > lastLook || s.execs || s.proc.Check() != nil {
+	return !s.opts.keepStacks && took <= limit && !s.execs && s.proc.Check() == nil
+}
+
+// finish ends a pause in which the trace ends. The goroutines that are read are passed on after the
+// gap, in the states in which they were in the moments before its end.
+func (b *budget) finish(emit func(*event.Event) error) error {
+	s := b.session
+	if b.paused == 0 || !b.looks(lastPaused) {
 		return b.end(emit)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lastLook)
+	ctx, cancel := context.WithTimeout(context.Background(), lastPaused)
 	defer cancel()
 	seeder := seeder{session: s, emit: emit, again: true, bare: s.opts.stacks}
 	dumps, err := seeder.read(ctx, processes{s.target})

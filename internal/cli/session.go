@@ -175,6 +175,9 @@ func (s *session) awaitEnd() *atomic.Int64 {
 func (s *session) poll(wait time.Duration, last bool, emit func(*event.Event) error) error {
 	if last {
 		wait = 0
+		if err := s.budget.ending(emit); err != nil {
+			return err
+		}
 		if err := s.engine.Stop(); err != nil {
 			return err
 		}

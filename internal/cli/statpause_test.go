@@ -3,10 +3,12 @@ package cli_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,8 +101,26 @@ func TestStatParked(t *testing.T) {
 	testenv.RequireBPF(t)
 	const parked = 2000
 	p := testenv.Start(t, testenv.BuildTarget(t, "parked", testenv.Build{}), strconv.Itoa(parked))
+	// Whether there is time to read them is the budget's to say, and on a busy machine there may be
+	// none; and what sleeps may do so for longer.
+	const attempts = 5
+	for n := 1; ; n++ {
+		wrong := statParked(t, p.PID(), parked)
+		if len(wrong) == 0 {
+			return
+		}
+		if n == attempts {
+			t.Fatal(strings.Join(wrong, "\n"))
+		}
+		t.Logf("attempt %d: %q", n, wrong)
+	}
+}
+
+// statParked says what is wrong in a page about the program.
+func statParked(t *testing.T, pid, parked int) (wrong []string) {
+	t.Helper()
 	var messages bytes.Buffer
-	cmd := exec.Command("gopherscope", "stat", "--json", "-d", "5s", "--engine", "ebpf", "--max-overhead", "20%", strconv.Itoa(p.PID()))
+	cmd := exec.Command("gopherscope", "stat", "--json", "-d", "5s", "--engine", "ebpf", "--max-overhead", "20%", strconv.Itoa(pid))
 	cmd.Stderr = &messages
 	out, err := cmd.Output()
 	if err != nil {
@@ -117,16 +137,17 @@ func TestStatParked(t *testing.T) {
 		t.Fatalf("the trace did not pause:\n%s", &messages)
 	}
 	if unknown > untraced/2 {
-		t.Errorf("%.2f of the time was not traced, and %.2f of it is unknown", untraced, unknown)
+		wrong = append(wrong, fmt.Sprintf("%.2f of the time was not traced, and %.2f of it is unknown", untraced, unknown))
 	}
 	for _, b := range page.Blocked {
-		if most := time.Duration(max(b.Max, b.Open)); b.Reason == "sleep" && most > 500*time.Millisecond {
-			t.Errorf("a goroutine is said to have slept for %v", most)
+		if most := time.Duration(max(b.Max, b.Open)); b.Reason == "sleep" && most > 300*time.Millisecond {
+			wrong = append(wrong, fmt.Sprintf("a goroutine is said to have slept for %v", most))
 		}
 	}
 	if now := page.States["waiting"].Now; now < parked || page.Goroutines.Unsure != 0 {
-		t.Errorf("at the end %d goroutines wait, and %d are not sure to be there", now, page.Goroutines.Unsure)
+		wrong = append(wrong, fmt.Sprintf("at the end %d goroutines wait, and %d are not sure to be there", now, page.Goroutines.Unsure))
 	}
+	return wrong
 }
 
 // TestStatPagesInPauses holds the pages of a trace that pauses to its one page: each knows of the pause
