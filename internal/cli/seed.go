@@ -42,7 +42,7 @@ func (s *session) seed(ctx context.Context, emit func(*event.Event) error) error
 		s.unseeded(err)
 		return nil
 	}
-	seeder := seeder{session: s, emit: emit}
+	seeder := s.seeder(emit)
 	return seeder.run(ctx, present)
 }
 
@@ -62,6 +62,23 @@ type seeder struct {
 	bare    bool // without stacks, although the trace has them
 	known   bool // goroutines have been told of
 	cancel  context.CancelCauseFunc
+}
+
+// seeder makes one for the first time.
+func (s *session) seeder(emit func(*event.Event) error) *seeder {
+	one := &seeder{session: s, emit: emit}
+	if s.proc != nil {
+		one.events.Waits = &s.waits
+	}
+	return one
+}
+
+// reader makes one for another time, which does not say that goroutines are not known; bare is
+// without their stacks.
+func (s *session) reader(emit func(*event.Event) error, bare bool) *seeder {
+	one := s.seeder(emit)
+	one.again, one.bare = true, bare
+	return one
 }
 
 // run takes the snapshots, and passes on what was there and what was made meanwhile.
@@ -138,7 +155,7 @@ func (s *seeder) event(e *event.Event) error {
 		s.full = true
 		s.cancel(errTooFast)
 		kept := s.events
-		s.events = seed.Buffer{}
+		s.events = seed.Buffer{Waits: kept.Waits}
 		if err := kept.Replay(s.pass); err != nil {
 			return err
 		}

@@ -71,7 +71,7 @@ func (b *budget) seedAgain(emit func(*event.Event) error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), room)
 	defer cancel()
-	seeder := seeder{session: s, emit: emit, again: true, bare: bare}
+	seeder := s.reader(emit, bare)
 	err = seeder.run(ctx, processes{s.target})
 	b.unsure = !seeder.known
 	return err
@@ -93,7 +93,7 @@ func (b *budget) ending(emit func(*event.Event) error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lastTraced)
 	defer cancel()
-	seeder := seeder{session: b.session, emit: emit, again: true, bare: b.session.opts.stacks}
+	seeder := b.session.reader(emit, b.session.opts.stacks)
 	return seeder.run(ctx, processes{b.session.target})
 }
 
@@ -116,7 +116,7 @@ func (b *budget) finish(emit func(*event.Event) error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lastPaused)
 	defer cancel()
-	seeder := seeder{session: s, emit: emit, again: true, bare: s.opts.stacks}
+	seeder := s.reader(emit, s.opts.stacks)
 	dumps, err := seeder.read(ctx, processes{s.target})
 	if err := errors.Join(err, b.end(emit)); err != nil || s.execs || len(dumps) == 0 {
 		return err

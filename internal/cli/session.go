@@ -11,6 +11,7 @@ import (
 	"gopherscope/internal/engine"
 	"gopherscope/internal/event"
 	"gopherscope/internal/process"
+	"gopherscope/internal/seed"
 	"gopherscope/internal/target"
 )
 
@@ -30,6 +31,7 @@ type session struct {
 	budget   budget
 	seeded   seededStacks
 	read     reading // of goroutines
+	waits    seed.Waits
 	labels   sessionLabels
 }
 

@@ -34,7 +34,7 @@ type state struct {
 	atLeast bool  // it is in the status since then at least
 	gaps    uint8 // since its last event; if there are any, the status is not known
 	since   int64 // CLOCK_MONOTONIC, ns
-	noted   int64 // the last [event.Event.Since] of the status; 0 if there was none
+	gap     int64 // when the first of the gaps began
 	birth   *event.Birth
 }
 
@@ -69,7 +69,7 @@ func (t *Tracker) Apply(e *event.Event) *Change {
 		t.seed(e)
 		c.Birth = e.Birth
 	case event.Gap:
-		t.gap(e.PID)
+		t.gap(e)
 	case event.Census:
 		t.process(e.PID).Retain(func(_ uint64, g *state) bool { return g.gaps == 0 })
 	case event.Labels: // no change
@@ -82,14 +82,17 @@ func (t *Tracker) Apply(e *event.Event) *Change {
 	return c
 }
 
-// gap makes the states of all goroutines of a process, or with 0 of all processes, unknown. Who
-// created them stays.
-func (t *Tracker) gap(pid uint32) {
+// gap makes the states of all goroutines of a process, or with PID 0 of all processes, unknown.
+// Who created them stays.
+func (t *Tracker) gap(e *event.Event) {
 	for p, live := range t.live {
-		if pid != 0 && p != pid {
+		if e.PID != 0 && p != e.PID {
 			continue
 		}
 		live.Retain(func(_ uint64, g *state) bool {
+			if g.gaps == 0 {
+				g.gap = e.Since
+			}
 			g.gaps++
 			g.seed = false
 			return g.gaps < MaxGaps
@@ -97,12 +100,9 @@ func (t *Tracker) gap(pid uint32) {
 	}
 }
 
-// Lasts says whether a Snapshot after a gap proves that the goroutine has not run since a Snapshot
-// before the gap, whose Since was noted and whose state was the same: the runtime erases
-// g.waitsince when the goroutine runs, and the next collection of garbage that finds it waiting
-// writes the time at which that one began (runtime/proc.go, execute and exitsyscall;
-// runtime/mgcmark.go, markroot; Go 1.18 to 1.27).
-func Lasts(e *event.Event, noted int64) bool { return e.Since != 0 && e.Since == noted }
+// Lasts says whether a Snapshot after gaps, the first of which began at gap, proves that the
+// goroutine has waited since before them: then the wait is the one that it was in when they began.
+func Lasts(e *event.Event, gap int64) bool { return e.Since != 0 && e.Since <= gap }
 
 // seed takes a goroutine that was there before, the trace or the end of a gap. What changes
 // have told of it since stays.
@@ -110,9 +110,6 @@ func (t *Tracker) seed(e *event.Event) {
 	live := t.process(e.PID)
 	g := live.Get(e.GoID)
 	if g != nil && g.gaps == 0 {
-		if g.status == e.To && e.Since != 0 {
-			g.noted = e.Since
-		}
 		return
 	}
 	since := e.Time
@@ -120,16 +117,16 @@ func (t *Tracker) seed(e *event.Event) {
 		since = e.Since
 	}
 	if g != nil { // known from before a gap
-		if g.status != e.To || !Lasts(e, g.noted) {
+		if g.status != e.To || !Lasts(e, g.gap) {
 			g.since, g.atLeast = since, true
 		}
-		g.status, g.seed, g.gaps, g.noted = e.To, true, 0, e.Since
+		g.status, g.seed, g.gaps = e.To, true, 0
 		if g.birth == nil {
 			g.birth = e.Birth
 		}
 		return
 	}
-	*live.Put(e.GoID) = state{status: e.To, seed: true, atLeast: true, since: since, noted: e.Since, birth: e.Birth}
+	*live.Put(e.GoID) = state{status: e.To, seed: true, atLeast: true, since: since, birth: e.Birth}
 	t.goroutines++
 	t.seeded++
 }
@@ -174,7 +171,7 @@ func (t *Tracker) transition(e *event.Event, c *Change) {
 		live.Delete(e.GoID)
 		return
 	}
-	g.status, g.seed, g.atLeast, g.gaps, g.since, g.noted = e.To, false, false, 0, e.Time, 0
+	g.status, g.seed, g.atLeast, g.gaps, g.since = e.To, false, false, 0, e.Time
 	if g.birth != birth {
 		g.birth = birth
 	}

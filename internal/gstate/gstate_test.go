@@ -341,7 +341,7 @@ func TestSeedAfterGap(t *testing.T) {
 		lasted  time.Duration
 		atLeast bool
 		parent  uint64
-	}{{1, runnable, 49, false, 1}, {2, waiting, 50, true, 1}, {3, waiting, 135, true, 1}, {4, waiting, 50, true, 9}} {
+	}{{1, runnable, 49, false, 1}, {2, waiting, 50, true, 1}, {3, waiting, 140, true, 1}, {4, waiting, 50, true, 9}} {
 		c := tr.Apply(&event.Event{PID: 5, GoID: tt.goid, From: tt.from, To: running, Time: 150})
 		if c.For != tt.lasted || !c.ForKnown || c.ForAtLeast != tt.atLeast || c.Violation || c.Birth == nil || c.Birth.Parent != tt.parent {
 			t.Errorf("goroutine %d: %+v, want %v", tt.goid, c, tt.lasted)
@@ -356,43 +356,32 @@ func TestSeedAfterGap(t *testing.T) {
 	}
 }
 
-// A wait that the runtime has noted the same moment of before and after a gap has lasted all the time.
+// A goroutine that is known to have waited since before a gap has waited all the time.
 func TestWaitOverGap(t *testing.T) {
 	const running, waiting, runnable = goruntime.Running, goruntime.Waiting, goruntime.Runnable
-	const before, after = 60, 220 // the snapshots
 	tests := []struct {
-		name     string
-		notes    [2]int64 // Since of them
-		runs     bool     // between the first and the gap
-		lasted   time.Duration
-		atLeast  bool
-		readOnly bool // nothing but the first Snapshot is known of it before the gap
+		name    string
+		since   int64 // of the Snapshot after the gap
+		seeded  bool  // of the wait only a Snapshot is known
+		lasted  time.Duration
+		atLeast bool
 	}{
-		{name: "the same", notes: [2]int64{55, 55}, lasted: 250},
-		{name: "none", notes: [2]int64{}, lasted: 80, atLeast: true},
-		{name: "only before", notes: [2]int64{55, 0}, lasted: 80, atLeast: true},
-		{name: "only after", notes: [2]int64{0, 55}, lasted: 245, atLeast: true},
-		{name: "another", notes: [2]int64{55, 150}, lasted: 150, atLeast: true},
-		{name: "it ran", notes: [2]int64{55, 55}, runs: true, lasted: 245, atLeast: true},
-		{name: "was there before", notes: [2]int64{40, 40}, readOnly: true, lasted: 260, atLeast: true},
+		{name: "since it began", since: 50, lasted: 250},
+		{name: "since the gap", since: 100, lasted: 250},
+		{name: "since a moment in the gap", since: 101, lasted: 199, atLeast: true},
+		{name: "not known since when", lasted: 80, atLeast: true},
+		{name: "was there before", since: 90, seeded: true, lasted: 260, atLeast: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tr := NewTracker()
-			snapshot := func(at, since int64) {
-				tr.Apply(&event.Event{Kind: event.Snapshot, PID: 5, GoID: 1, To: waiting, Time: at, Since: since})
-			}
-			if !tt.readOnly {
+			if tt.seeded {
+				tr.Apply(&event.Event{Kind: event.Snapshot, PID: 5, GoID: 1, To: waiting, Time: 60, Since: 40})
+			} else {
 				tr.Apply(&event.Event{PID: 5, GoID: 1, From: running, To: waiting, Time: 50})
 			}
-			snapshot(before, tt.notes[0])
-			if tt.runs {
-				tr.Apply(&event.Event{PID: 5, GoID: 1, From: waiting, To: runnable, Time: 70})
-				tr.Apply(&event.Event{PID: 5, GoID: 1, From: runnable, To: running, Time: 71})
-				tr.Apply(&event.Event{PID: 5, GoID: 1, From: running, To: waiting, Time: 72})
-			}
 			tr.Apply(&event.Event{Kind: event.Gap, PID: 5, Since: 100, Time: 200})
-			snapshot(after, tt.notes[1])
+			tr.Apply(&event.Event{Kind: event.Snapshot, PID: 5, GoID: 1, To: waiting, Time: 220, Since: tt.since})
 			c := tr.Apply(&event.Event{PID: 5, GoID: 1, From: waiting, To: runnable, Time: 300})
 			if c.For != tt.lasted || !c.ForKnown || c.ForAtLeast != tt.atLeast || c.Violation {
 				t.Errorf("%+v, want %v, at least: %v", c, tt.lasted, tt.atLeast)

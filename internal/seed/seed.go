@@ -43,6 +43,8 @@ const chunkEvents = 4096
 // Buffer keeps events while a snapshot is taken. It is not safe for concurrent
 // use. The zero Buffer is empty and ready.
 type Buffer struct {
+	Waits *Waits // what was read before of the only process there is; nil to do without
+
 	chunks [][]event.Event
 	n      int
 	first  map[key]*event.Event // of each goroutine
@@ -109,13 +111,13 @@ func (b *Buffer) Seeds(d *dump.Dump, begin int64, stacks uint32, emit func(e *ev
 	if b.ended[pid] {
 		return nil // and the numbers in d may be another program's
 	}
-	births := births{d: d, known: map[birthKey]*event.Birth{}}
+	births, notes := births{d: d, known: map[birthKey]*event.Birth{}}, notesOf(d)
 	for i := range d.Goroutines {
 		g := &d.Goroutines[i]
 		first := b.first[key{pid, g.ID}]
 		e := event.Event{Kind: event.Snapshot, Time: begin, PID: pid, GoID: g.ID}
 		if first == nil {
-			unchanged(&e, d, g)
+			unchanged(&e, d, g, notes, b.Waits)
 			if stacks != 0 && g.Stack != 0 && g.Source == dump.SourceMemory {
 				e.Stack = stacks + uint32(g.Stack)
 			}
@@ -127,6 +129,7 @@ func (b *Buffer) Seeds(d *dump.Dump, begin int64, stacks uint32, emit func(e *ev
 			return err
 		}
 	}
+	b.Waits.read()
 	for _, goid := range b.unread(d) {
 		e := event.Event{Kind: event.Snapshot, Time: begin, PID: pid, GoID: goid}
 		if !before(&e, b.first[key{pid, goid}]) {
@@ -165,8 +168,71 @@ func compareID(g dump.Goroutine, id uint64) int {
 	return 0
 }
 
+// Waits remembers which waits a snapshot has found, for the next one of the same process: it
+// knows a wait again by its note, as the runtime erases that when the goroutine runs, and each
+// mark looks at a goroutine once and makes another note (see notes; runtime/proc.go, execute and
+// exitsyscall). It is not safe for concurrent use. The zero Waits is empty and ready.
+type Waits struct {
+	last, next map[uint64]seen // by goid; next is of the snapshot that is being passed on
+}
+
+type seen struct{ note, at int64 }
+
+// since is when the wait with this note was found for the first time; 0 if that is now.
+func (w *Waits) since(goid uint64, note, now int64) int64 {
+	if w == nil || note == 0 {
+		return 0
+	}
+	if w.next == nil {
+		w.next = make(map[uint64]seen, len(w.last))
+	}
+	if before := w.last[goid]; before.note == note {
+		w.next[goid] = before
+		return before.at
+	}
+	w.next[goid] = seen{note, now}
+	return 0
+}
+
+// read says that all waits of a snapshot have been asked for.
+func (w *Waits) read() {
+	if w != nil {
+		w.last, w.next = w.next, nil
+	}
+}
+
+// notes are the moments that the runtime has noted of the goroutines that wait, each once and
+// in ascending order.
+//
+// Such a moment is not the wait's begin, nor is it after that. It is the end of the last mark before
+// the one that first found the goroutine waiting (work.tstart, which only gcMark sets, at the end of a
+// mark; runtime/mgcmark.go, markroot; runtime/mgc.go, gcMark; Go 1.18 to 1.27). So the wait can be
+// as much shorter as it takes from one collection to the next. But a later moment that another
+// goroutine has is the end of that mark or of one after it, and by then the goroutine waited.
+type notes []int64
+
+func notesOf(d *dump.Dump) notes {
+	var n notes
+	for i := range d.Goroutines {
+		since := d.Goroutines[i].WaitSince
+		if k := len(n); since != 0 && (k == 0 || n[k-1] != since) {
+			n = append(n, since)
+		}
+	}
+	slices.Sort(n)
+	return slices.Compact(n)
+}
+
+// before is a moment at which a goroutine with such a note surely waited; 0 if none is known.
+func (n notes) before(noted int64) int64 {
+	if i, _ := slices.BinarySearch(n, noted+1); noted > 0 && i < len(n) {
+		return n[i]
+	}
+	return 0
+}
+
 // unchanged fills in the state of a goroutine as it was read.
-func unchanged(e *event.Event, d *dump.Dump, g *dump.Goroutine) {
+func unchanged(e *event.Event, d *dump.Dump, g *dump.Goroutine, n notes, w *Waits) {
 	e.To = g.Status
 	switch g.Status {
 	case goruntime.CopyStack:
@@ -177,8 +243,13 @@ func unchanged(e *event.Event, d *dump.Dump, g *dump.Goroutine) {
 	// For a fake wait and for one in a coroutine the runtime's note may be of a
 	// wait before: only execute and exitsyscall erase it (runtime/proc.go).
 	waits := g.Status == goruntime.Waiting || g.Status == goruntime.Leaked || g.Status == goruntime.Syscall
-	if waits && !e.Fake && e.Reason != coroutine && g.WaitSince > 0 && g.WaitSince < e.Time {
-		e.Since = g.WaitSince
+	if !waits || e.Fake || e.Reason == coroutine {
+		return
+	}
+	for _, since := range []int64{w.since(g.ID, g.WaitSince, e.Time), n.before(g.WaitSince)} {
+		if since != 0 && since < e.Time && (e.Since == 0 || since < e.Since) {
+			e.Since = since
+		}
 	}
 }
 

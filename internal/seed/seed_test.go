@@ -55,6 +55,13 @@ func with(status goruntime.Status, reason uint8, since int64, flags dump.Flags) 
 	return g
 }
 
+// other is another goroutine, with such a note.
+func other(since int64) dump.Goroutine {
+	return dump.Goroutine{ID: otherID, Status: waiting, Reason: chanReceive, WaitSince: since}
+}
+
+const otherID = 8
+
 // change is an event of goroutine 7.
 func change(at int64, from, to goruntime.Status, via event.Via) event.Event {
 	return event.Event{PID: pid, GoID: 7, Time: at, From: from, To: to, Via: via}
@@ -82,14 +89,16 @@ func TestSeeds(t *testing.T) {
 		want   *event.Event // nil: it was not there
 	}{
 		{"no event: as it was read", testDump(worker), nil, there(waiting, "chan receive")},
-		{"since when it waits", testDump(with(waiting, chanReceive, 400, 0)), nil,
-			edit(there(waiting, "chan receive"), func(e *event.Event) { e.Since = 400 })},
-		{"a wait that began later than the trace", testDump(with(waiting, chanReceive, begin+1, 0)), nil, there(waiting, "chan receive")},
-		{"the runtime's note on a coroutine may be of a wait before", testDump(with(waiting, inCoroutine, 400, 0)), nil, there(waiting, "coroutine")},
-		{"and on a fake wait", testDump(with(waiting, stopping, 400, dump.Fake)), nil, edit(there(waiting, "stopping the world"), fake)},
-		{"a note on a goroutine that does not wait", testDump(with(running, 0, 400, 0)), nil, there(running, "")},
-		{"in a system call", testDump(with(syscall, chanReceive, 400, 0)), nil,
-			edit(there(syscall, ""), func(e *event.Event) { e.Since = 400 })},
+		{"since when it waits", testDump(with(waiting, chanReceive, 400, 0), other(700), other(600)), nil,
+			edit(there(waiting, "chan receive"), func(e *event.Event) { e.Since = 600 })},
+		{"nobody has a later note", testDump(with(waiting, chanReceive, 400, 0), other(400), other(300)), nil, there(waiting, "chan receive")},
+		{"a wait that began later than the trace", testDump(with(waiting, chanReceive, begin-1, 0), other(begin+1)), nil, there(waiting, "chan receive")},
+		{"no note on it", testDump(worker, other(600)), nil, there(waiting, "chan receive")},
+		{"the runtime's note on a coroutine may be of a wait before", testDump(with(waiting, inCoroutine, 400, 0), other(600)), nil, there(waiting, "coroutine")},
+		{"and on a fake wait", testDump(with(waiting, stopping, 400, dump.Fake), other(600)), nil, edit(there(waiting, "stopping the world"), fake)},
+		{"a note on a goroutine that does not wait", testDump(with(running, 0, 400, 0), other(600)), nil, there(running, "")},
+		{"in a system call", testDump(with(syscall, chanReceive, 400, 0), other(600)), nil,
+			edit(there(syscall, ""), func(e *event.Event) { e.Since = 600 })},
 		{"leaked", testDump(with(goruntime.Leaked, chanReceive, 0, 0)), nil, there(goruntime.Leaked, "chan receive")},
 		{"its stack is being moved", testDump(with(goruntime.CopyStack, 0, 0, 0)), nil, there(running, "")},
 
@@ -130,6 +139,9 @@ func TestSeeds(t *testing.T) {
 			}
 			var got *event.Event
 			err := b.Seeds(tt.dump, begin, 0, func(e *event.Event, saw bool) error {
+				if e.GoID == otherID {
+					return nil
+				}
 				if got != nil || saw != changed {
 					t.Errorf("changed %v, the second: %v", saw, got != nil)
 				}
@@ -170,7 +182,7 @@ func TestStreamIsWhole(t *testing.T) {
 	d := testDump(
 		dump.Goroutine{ID: 1, Status: waiting, Reason: chanReceive}, dump.Goroutine{ID: 2, Status: running},
 		dump.Goroutine{ID: 3, Status: runnable}, dump.Goroutine{ID: 4, Status: waiting},
-		dump.Goroutine{ID: 5, Status: waiting, Reason: chanReceive, WaitSince: 500}, dump.Goroutine{ID: 6, Status: syscall})
+		dump.Goroutine{ID: 5, Status: waiting, Reason: chanReceive, WaitSince: 400}, dump.Goroutine{ID: 6, Status: syscall, WaitSince: 500})
 	tr := gstate.NewTracker()
 	var order []uint64
 	if err := b.Seeds(d, begin, 0, func(e *event.Event, _ bool) error {
@@ -292,5 +304,36 @@ func TestSeedStacks(t *testing.T) {
 		if !maps.Equal(got, want) {
 			t.Errorf("base %d: %v, want %v", base, got, want)
 		}
+	}
+}
+
+// A wait that an earlier snapshot has found is known since then, if the runtime's note is the same.
+func TestWaits(t *testing.T) {
+	var w Waits
+	for i, tt := range []struct {
+		note, want int64
+	}{{0, 0}, {400, 0}, {400, begin + 1}, {400, begin + 1}, {800, 0}, {800, begin + 4}, {0, 0}, {800, 0}} {
+		b := Buffer{Waits: &w}
+		if err := b.Seeds(testDump(with(waiting, chanReceive, tt.note, 0)), begin+int64(i), 0, func(e *event.Event, _ bool) error {
+			if e.Since != tt.want {
+				t.Errorf("snapshot %d: since %d, want %d", i, e.Since, tt.want)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := Buffer{Waits: &w} // gone, and there again under the number of a g struct that is used again
+	if err := b.Seeds(testDump(), begin+8, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	b = Buffer{Waits: &w}
+	if err := b.Seeds(testDump(with(waiting, chanReceive, 800, 0)), begin+9, 0, func(e *event.Event, _ bool) error {
+		if e.Since != 0 {
+			t.Errorf("since %d", e.Since)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -23,7 +23,6 @@ type goroutine struct {
 	since   int64 // up to when it has been accounted for
 	atLeast bool  // the state began before
 	known   int64 // the state is at least that old by the runtime's notes; 0 if none
-	noted   int64 // the last event.Event.Since of the state; 0 if there was none
 	before  lull  // before the gap, while it is unsure
 	time    [NumStates]int64
 
@@ -48,6 +47,7 @@ type lull struct {
 	state   State
 	begin   int64
 	atLeast bool
+	gap     int64 // when that began
 }
 
 // longestWait is a goroutine's longest wait in an interval.
@@ -148,11 +148,8 @@ func (s *Summary) seed(e *event.Event) {
 		g = s.appear(p, e, stateOf(e.To, e.Fake), e.Birth)
 		s.seeded++
 	case g.gaps == 0:
-		if g.state == stateOf(e.To, e.Fake) && e.Since != 0 {
-			g.noted = e.Since
-		}
 		return
-	case g.unsure() && g.before.state == stateOf(e.To, e.Fake) && gstate.Lasts(e, g.noted):
+	case g.unsure() && g.before.state == stateOf(e.To, e.Fake) && gstate.Lasts(e, g.before.gap):
 		s.outlast(g, e.Time)
 		return
 	default:
@@ -165,7 +162,6 @@ func (s *Summary) seed(e *event.Event) {
 		s.move(g, stateOf(e.To, e.Fake))
 		g.begin, g.atLeast, g.known = g.since, true, 0
 	}
-	g.noted = e.Since
 	switch {
 	case e.Fake:
 		g.fake, g.fakeBegin, g.fakeAtLeast = s.fakeOf(e.Reason), e.Time, true
@@ -293,7 +289,7 @@ func (s *Summary) enter(p *process, g *goroutine, e *event.Event, to State, goes
 		g.fake, g.fakeBegin, g.fakeAtLeast = s.fakeOf(e.Reason), e.Time, false
 	}
 	if !goesOn {
-		g.begin, g.atLeast, g.known, g.noted = e.Time, false, 0, 0
+		g.begin, g.atLeast, g.known = e.Time, false, 0
 		switch to {
 		case Waiting:
 			g.wait = s.waitOf(g, e.Reason, e.Stack)

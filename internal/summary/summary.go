@@ -263,7 +263,7 @@ func (s *Summary) gap(e *event.Event) {
 			}
 			t := max(e.Since, g.since)
 			s.account(g, g.state, t)
-			g.before = lull{g.state, g.begin, g.atLeast}
+			g.before = lull{g.state, g.begin, g.atLeast, e.Since}
 			if g.state != gone {
 				s.move(g, Unknown)
 				s.unsure++
