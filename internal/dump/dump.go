@@ -58,7 +58,7 @@ type Goroutine struct {
 	ID        uint64
 	Parent    uint64 // the goroutine that executed the go statement; 0 if unknown (before Go 1.21) or the runtime
 	Addr      uint64 // address of its g struct in the process
-	WaitSince int64  // CLOCK_MONOTONIC, ns: it waits since then or longer; 0 if not known
+	WaitSince int64  // the runtime's note of the wait: see Notes; CLOCK_MONOTONIC, ns; 0 if there is none
 	Stack     StackID
 	Created   SiteID // the go statement
 	Start     SiteID // the function that the go statement names
@@ -148,9 +148,9 @@ func (d *Dump) ReasonOf(g *Goroutine) string {
 	return d.Reasons[g.Reason]
 }
 
-// WaitedFor is for how long g has waited at least at the time of the Dump; 0 if
-// nothing is known. The runtime only notes that a goroutine waits when it marks
-// its stack during garbage collection.
+// WaitedFor is for how long g has waited at the time of the Dump by the runtime's note, as in the
+// runtime's own tracebacks: the wait can be shorter, by up to the time between two collections (see
+// Notes). 0 if there is none: only a garbage collection makes one.
 func (d *Dump) WaitedFor(g *Goroutine) time.Duration {
 	switch g.Status {
 	case goruntime.Waiting, goruntime.Syscall, goruntime.Leaked:

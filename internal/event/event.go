@@ -61,7 +61,7 @@ type Event struct {
 	Fake   bool             // To is Waiting but the goroutine keeps its M (see goruntime.IsFakeWait)
 	Reason string           // the wait reason when To is Waiting, in the runtime's words; of a Snapshot "" if unknown
 	Waker  uint64           // the goroutine that made this one runnable; 0 if the scheduler did
-	Since  int64            // of a Snapshot: it waits since then at least, by the runtime's notes; of a Gap: its begin; CLOCK_MONOTONIC, ns; 0 if unknown
+	Since  int64            // of a Snapshot: it waits since then at least; of a Gap: its begin; CLOCK_MONOTONIC, ns; 0 if unknown
 	Stack  uint32           // a stack, by the number that the source of the events knows it by; 0 if it was not taken. Where To is Waiting or Syscall: where it parked or entered the system call; of a birth: the parent's, at the go statement
 	Birth  *Birth           // non-nil on the event that creates a goroutine, and on a Snapshot where it is known
 	Labels *LabelSet        // non-nil on an event of kind Labels, and only there

@@ -38,6 +38,19 @@ func table[T comparable](all *[]T, v T) int {
 	return len(*all) - 1
 }
 
+// noted gives all goroutines but the first an earlier note than that one: they surely waited then.
+func noted(then time.Duration) func(*one, int) {
+	first := uint64(0)
+	return func(o *one, _ int) {
+		if first == 0 {
+			first = o.id
+		}
+		if o.since = then - 1; o.id == first {
+			o.since = then
+		}
+	}
+}
+
 // dumpOf is a Dump of goroutines, taken at a time after the system's start.
 func dumpOf(at time.Duration, gs []one) *dump.Dump {
 	d := &dump.Dump{PID: 7, Mono: int64(at), Time: time.Unix(0, int64(at)), HasStacks: true, Reasons: []string{""}, Sites: make([]dump.Site, 1), Stacks: make([]dump.Stack, 1)}
@@ -215,8 +228,9 @@ func TestGrade(t *testing.T) {
 		{"one has ended", 7, func(k int) []one { return several(1, 200-k/6, waiter) }, None},
 
 		// One snapshot.
-		{"for long, says the collector", 1, with(func(o *one, _ int) { o.since = boot - StuckTime }, steady(waiter, 100)), Stuck},
-		{"for a while, says the collector", 1, with(func(o *one, _ int) { o.since = boot - StuckTime + 1 }, steady(waiter, 100)), None},
+		{"for long, say the collector's notes", 1, with(noted(boot-StuckTime), steady(waiter, 101)), Stuck},
+		{"for a while, say the collector's notes", 1, with(noted(boot-StuckTime+1), steady(waiter, 101)), None},
+		{"one note says nothing", 1, with(func(o *one, _ int) { o.since = boot - StuckTime }, steady(waiter, 101)), None},
 		{"nothing is known", 1, steady(waiter, 100), None},
 		{"a time to come is not believed", 1, with(func(o *one, _ int) { o.since = boot + 1 }, steady(waiter, 100)), None},
 
@@ -282,8 +296,11 @@ func TestGrowsOnce(t *testing.T) {
 func TestSite(t *testing.T) {
 	r := watch(7, join(
 		with(func(o *one, k int) {
-			if o.id%1000 == 0 {
-				o.since = boot - time.Minute // of each cohort, one that the collector saw
+			switch o.id % 1000 {
+			case 0: // of each cohort, one that the collector saw
+				o.since = boot - time.Minute - 1
+			case 1:
+				o.since = boot - time.Minute
 			}
 		}, arriving(0, 10, 4, 4, 4, 4, 4, 4)),
 		arriving(1, 3, 3, 3, 3, 3, 3, 3),

@@ -39,6 +39,7 @@ type viewer struct {
 	groups map[groupKey]*group
 	sites  map[siteKey]uint32
 	stacks []stackInfo // by StackID
+	notes  dump.Notes
 }
 
 type groupKey struct {
@@ -80,6 +81,7 @@ func newViewer(w *Watch, d *dump.Dump) *viewer {
 		w: w, d: d, number: uint16(len(w.monos) - 1),
 		groups: map[groupKey]*group{}, sites: map[siteKey]uint32{},
 		stacks: make([]stackInfo, len(d.Stacks)),
+		notes:  d.Notes(),
 	}
 	for id := range d.Stacks {
 		v.stacks[id] = inspect(&d.Stacks[id])
@@ -190,7 +192,7 @@ func (v *viewer) waited(t *tracked) time.Duration {
 	if t.wait == 0 {
 		return 0
 	}
-	return max(v.since(v.w.monos[t.unmoved]), v.since(t.waitSince))
+	return max(v.since(v.w.monos[t.unmoved]), v.since(v.notes.After(t.waitSince)))
 }
 
 func count(states []dump.StateCount, status goruntime.Status, reason string) []dump.StateCount {

@@ -124,7 +124,7 @@ func appendWait(b []byte, ns int64) []byte {
 	if ns == 0 {
 		return b
 	}
-	return strconv.AppendInt(append(b, `,"wait_at_least_ns":`...), ns, 10)
+	return strconv.AppendInt(append(b, `,"wait_noted_ns":`...), ns, 10)
 }
 
 func appendParent(b []byte, goid uint64) []byte {

@@ -58,9 +58,8 @@ func (t *dumpText) Group(gr *dump.Group) error {
 	}
 	b = append(b, ']')
 	if gr.Wait >= time.Second {
-		b = append(b, ", the longest for "...)
+		b = append(b, ", the longest for about "...)
 		b = append(b, wholeSeconds(gr.Wait)...)
-		b = append(b, " or more"...)
 	}
 	b = append(appendGoIDs(append(b, ", "...), gr.IDs, gr.Count), ":\n"...)
 	return t.line(t.stack(b, gr.First, gr.Parent))

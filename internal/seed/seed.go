@@ -111,7 +111,7 @@ func (b *Buffer) Seeds(d *dump.Dump, begin int64, stacks uint32, emit func(e *ev
 	if b.ended[pid] {
 		return nil // and the numbers in d may be another program's
 	}
-	births, notes := births{d: d, known: map[birthKey]*event.Birth{}}, notesOf(d)
+	births, notes := births{d: d, known: map[birthKey]*event.Birth{}}, d.Notes()
 	for i := range d.Goroutines {
 		g := &d.Goroutines[i]
 		first := b.first[key{pid, g.ID}]
@@ -170,7 +170,7 @@ func compareID(g dump.Goroutine, id uint64) int {
 
 // Waits remembers which waits a snapshot has found, for the next one of the same process: it
 // knows a wait again by its note, as the runtime erases that when the goroutine runs, and each
-// mark looks at a goroutine once and makes another note (see notes; runtime/proc.go, execute and
+// mark looks at a goroutine once and makes another note (see dump.Notes; runtime/proc.go, execute and
 // exitsyscall). It is not safe for concurrent use. The zero Waits is empty and ready.
 type Waits struct {
 	last, next map[uint64]seen // by goid; next is of the snapshot that is being passed on
@@ -201,38 +201,8 @@ func (w *Waits) read() {
 	}
 }
 
-// notes are the moments that the runtime has noted of the goroutines that wait, each once and
-// in ascending order.
-//
-// Such a moment is not the wait's begin, nor is it after that. It is the end of the last mark before
-// the one that first found the goroutine waiting (work.tstart, which only gcMark sets, at the end of a
-// mark; runtime/mgcmark.go, markroot; runtime/mgc.go, gcMark; Go 1.18 to 1.27). So the wait can be
-// as much shorter as it takes from one collection to the next. But a later moment that another
-// goroutine has is the end of that mark or of one after it, and by then the goroutine waited.
-type notes []int64
-
-func notesOf(d *dump.Dump) notes {
-	var n notes
-	for i := range d.Goroutines {
-		since := d.Goroutines[i].WaitSince
-		if k := len(n); since != 0 && (k == 0 || n[k-1] != since) {
-			n = append(n, since)
-		}
-	}
-	slices.Sort(n)
-	return slices.Compact(n)
-}
-
-// before is a moment at which a goroutine with such a note surely waited; 0 if none is known.
-func (n notes) before(noted int64) int64 {
-	if i, _ := slices.BinarySearch(n, noted+1); noted > 0 && i < len(n) {
-		return n[i]
-	}
-	return 0
-}
-
 // unchanged fills in the state of a goroutine as it was read.
-func unchanged(e *event.Event, d *dump.Dump, g *dump.Goroutine, n notes, w *Waits) {
+func unchanged(e *event.Event, d *dump.Dump, g *dump.Goroutine, n dump.Notes, w *Waits) {
 	e.To = g.Status
 	switch g.Status {
 	case goruntime.CopyStack:
@@ -246,7 +216,7 @@ func unchanged(e *event.Event, d *dump.Dump, g *dump.Goroutine, n notes, w *Wait
 	if !waits || e.Fake || e.Reason == coroutine {
 		return
 	}
-	for _, since := range []int64{w.since(g.ID, g.WaitSince, e.Time), n.before(g.WaitSince)} {
+	for _, since := range []int64{w.since(g.ID, g.WaitSince, e.Time), n.After(g.WaitSince)} {
 		if since != 0 && since < e.Time && (e.Since == 0 || since < e.Since) {
 			e.Since = since
 		}

@@ -45,7 +45,7 @@ type row struct {
 	states  [stateKinds]int
 	ran     int           // have run since the Sample before
 	stale   int           // are here by a stack that they had before they ran
-	longest time.Duration // one waits for so long at least
+	longest time.Duration // one waits for about so long
 	figures Figures       // zero without an engine
 	sched   time.Duration // p99 of figures
 }

@@ -106,7 +106,7 @@ func TestDrillDown(t *testing.T) {
 	b.press("enter")
 	b.want("30 goroutines of example.com/shop/pool.New pool.go:20", "chan receive", "1m30s")
 	b.press("down", "down", "enter")
-	b.want("goroutine 12", "waiting (chan receive) for at least 1m30s", "created by example.com/shop/pool.New pool.go:20 in goroutine 1",
+	b.want("goroutine 12", "waiting (chan receive) for about 1m30s", "created by example.com/shop/pool.New pool.go:20 in goroutine 1",
 		"example.com/shop/pool.(*Pool).work pool.go:31", "seen in the last 1 sample")
 	b.wantNot("runtime.gopark")
 	b.cmd = b.m.takeSample()

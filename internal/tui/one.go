@@ -59,7 +59,7 @@ func (m *Model) goroutine(i int) []string {
 		state += " (" + m.glyphs.safe(reason) + ")"
 	}
 	if w := d.WaitedFor(g); w > 0 {
-		state += " for at least " + duration(w)
+		state += " for about " + duration(w)
 	}
 	if g.Has(dump.Locked) {
 		state += ", locked to thread"

@@ -223,7 +223,7 @@ w q     write what is shown to a file; quit
 
 Of the goroutines in the row, in the interval before:
 RAN       ran, or are new
-LONGEST   one waits for at least so long
+LONGEST   one waits for about so long
 SCHED P99 99 % waited no longer to run when runnable
 TRANS/S   changes of state a second
 BLOCKED/S time in state waiting, of all, a second`

@@ -246,7 +246,7 @@ func TestTapeGoroutine(t *testing.T) {
 	if got := host.asked[len(host.asked)-1]; got != "5.0 watch 9" {
 		t.Errorf("asked for %q", got)
 	}
-	b.want("syscall for at least 997ms, thread 12", "created by main.evil", "in goroutine 2", "main.f3 main.go:3", "its last transitions, by ebpf",
+	b.want("syscall for about 997ms, thread 12", "created by main.evil", "in goroutine 2", "main.f3 main.go:3", "its last transitions, by ebpf",
 		"running  for 1.00ms  -> syscall", "dead     for -       -> runnable")
 	b.press("left")
 	b.ran()

@@ -415,7 +415,7 @@ e       switch the engine on, and off
 p w q   pause; write what is shown to a file; quit
 
 RAN       have run since the sample before
-LONGEST   one waits for at least so long; - if unknown
+LONGEST   one waits for about so long; - if unknown
 With the engine, of the goroutines that are in the row:
 SCHED P99 99 % waited no longer to run when runnable
 TRANS/S   changes of state a second
