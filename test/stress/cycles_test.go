@@ -29,7 +29,7 @@ func TestCycles(t *testing.T) {
 			}
 		}
 		s.alive()
-		t.Logf("%d cycles, %d events, %d lost, longest pause %v; tracer: %v; program: %v", n, events, lost, longest, ours, its)
+		t.Logf("%d cycles, %d more refused, %d events, %d lost, longest pause %v; tracer: %v; program: %v", n, s.refused, events, lost, longest, ours, its)
 		if events == 0 || lost > events/10 {
 			t.Errorf("%d events, %d lost", events, lost)
 		}
