@@ -81,6 +81,9 @@ func compare(t *testing.T, ours, theirs []byte, change int64) {
 	compared, apart, changes := 0, 0, 0
 	for id, their := range b.of {
 		our := a.of[id]
+		if s := within[id]; our == nil && s.to-s.from < 100_000 {
+			continue // the times of its few changes differ by more
+		}
 		if our == nil {
 			t.Errorf("goroutine %d is in Go's trace only", id)
 			continue
