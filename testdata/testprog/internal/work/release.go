@@ -14,9 +14,9 @@ type captive struct {
 	release func()
 }
 
-// Release parks one goroutine in each way in which it can be let go again, runs a
-// garbage collection, in which the runtime notes that they wait, and prints
-// "held". At the next line on stdin it lets them go, in the order in which it
+// Release parks one goroutine in each way in which it can be let go again, runs
+// garbage collections, in which the runtime notes that they wait, parks another one, of
+// which it notes a later moment, and prints "held". At the next line on stdin it lets them go, in the order in which it
 // reported them, and returns when all have ended.
 //
 //	goid KEY        the goroutine that waits in the way called KEY
@@ -35,9 +35,15 @@ func Release(int) {
 		waitState(id, c.state, "semacquire")
 		report(c.key, id)
 	}
+	runtime.GC() // the first of a program notes nothing
+	runtime.GC()
+	late, ids := make(chan int), make(chan int)
+	go func() { ids <- goid(); <-late }()
+	waitState(<-ids, "chan receive")
 	runtime.GC()
 	fmt.Println("held")
 	readLine()
+	close(late)
 	for _, c := range all {
 		c.release()
 	}
