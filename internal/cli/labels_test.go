@@ -184,8 +184,8 @@ func checkLabelEvents(t *testing.T, kept *tee) labelledTime {
 		}
 	}
 	t.Logf("labelled: %v, waits that had to be: %v", known, due)
-	if len(due) == 0 {
-		t.Error("no wait was long enough")
+	if len(due) == 0 && len(known) == 0 { // on a busy machine no wait may be long enough, but some are read
+		t.Error("no wait was long enough, and none has labels")
 	}
 	return known
 }
