@@ -236,8 +236,8 @@ func traceWord(reason string) string {
 }
 
 // off is for how long, in all, threads may have been put off their CPU between where one
-// tracer looks and where the other does, in ns.
-const off = 5_000_000
+// tracer looks and where the other does, in ns: some time slices.
+const off = 20_000_000
 
 // near says whether a time is that of Go's trace, which has so many of them.
 func (test statTest) near(got, want int64, times int) bool {
