@@ -23,8 +23,9 @@ type FlightOptions struct {
 
 // Flight keeps the last part of a trace in memory, as encoded blocks, and can write it to a
 // file at any time, and what follows. The oldest whole block goes when the others reach
-// back for Last and what a cause may be told late, or when they take more than Memory. A file begins with the goroutines that
-// were there then: what a block that goes tells of them is applied to a [Roster].
+// back for Last and what a cause may be told late, or when they take more than Memory. A file
+// begins with the goroutines that were there then: what a block that goes tells of them is
+// applied to a [Roster].
 //
 // Besides the blocks it takes memory for the block that is being filled and for each
 // goroutine that is there. It is not safe for concurrent use. After an error
